@@ -191,10 +191,10 @@ export class RequestPath {
 }
 
 function createCookie({ config, clock }: RequestPathParts): AffinityCookie | undefined {
-  const { affinityCookie: name, identity, store } = config;
-  if (name === undefined) return undefined;
+  const { affinityCookie: cookie, identity, store } = config;
+  if (cookie === undefined) return undefined;
   const { ttlMs } = store;
-  return createAffinityCookie({ name, self: identity.machine, ttlMs, now: () => clock.now() });
+  return createAffinityCookie({ ...cookie, self: identity.machine, ttlMs, clock });
 }
 
 /** Ids for requests without one from the edge: a random prefix and a counter, as only the log uses them. */

@@ -97,11 +97,11 @@ function hasFleet({ FLEET, FLY_APP_NAME }: Partial<SettingValues>): boolean {
 function affinityCookieIsNobodyElses(values: Partial<SettingValues>): string[] {
   const { AFFINITY_COOKIE: cookie, SESSION_PROTOCOLS: protocols = [] } = values;
   const isTaken = protocols.some(({ idLocations: sources }) =>
-    sources.some((source) => source.in === 'cookie' && source.name === cookie),
+    sources.some((source) => source.in === 'cookie' && source.name === cookie?.name),
   );
   if (!isTaken) return [];
   return [
-    `AFFINITY_COOKIE must not be a cookie of the app's in SESSION_PROTOCOLS, both name ${cookie}`,
+    `AFFINITY_COOKIE must not be a cookie of the app's in SESSION_PROTOCOLS, both name ${cookie?.name}`,
   ];
 }
 

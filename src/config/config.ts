@@ -1,4 +1,5 @@
 /** The configuration, parsed once from the environment and frozen. */
+import type { AffinityCookieSetting } from '../protocols/affinity-cookie.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import { parseMachineId, type MachineId } from '../session.ts';
 import type { LogLevel } from '../observability/log.ts';
@@ -34,7 +35,7 @@ export interface Config {
   readonly protocols: readonly Protocol[];
   readonly hints: boolean;
   /** Undefined: there is no affinity cookie. */
-  readonly affinityCookie: string | undefined;
+  readonly affinityCookie: AffinityCookieSetting | undefined;
   readonly store: StoreConfig;
   /** 0: no bound. */
   readonly maxSessionsPerMachine: number;

@@ -2,6 +2,7 @@
  * Every setting there is, one row each: the parser, `--help` and the table in `docs/settings.md` come from here.
  * No other file knows the name of an environment variable.
  */
+import type { AffinityCookieSetting } from '../protocols/affinity-cookie.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import { parseProtocols, PRESET_NAMES } from '../protocols/presets.ts';
 import { LOG_LEVELS } from '../observability/log.ts';
@@ -17,6 +18,7 @@ import {
   listeningPort,
   machineId,
   matching,
+  mistaken,
   milliseconds,
   oneOf,
   secret,
@@ -59,11 +61,23 @@ const hostHeader = matching(
 const urlPath = matching(/^\/[!"$-~]*$/, 'a path that begins with "/"');
 const label = matching(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/, 'a name of letters, digits, - and _');
 
-/** A token (RFC 6265 §4.1.1). Prefixes with rules of their own need https, which this pattern does not check. */
-const cookieName = matching(
-  /^(?!__(?:Host|Secure)-)[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}$/,
-  'the name of a cookie, without the prefixes __Host- and __Secure-',
-);
+/**
+ * A token (RFC 6265 §4.1.1), and attributes for pages in frames of other sites. Prefixes with rules of their own
+ * need https, which this pattern does not check.
+ */
+const AFFINITY_COOKIE =
+  /^(?!__(?:Host|Secure)-)([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64})(?:; *SameSite=(Lax|None(; *Partitioned)?))?$/i;
+
+const affinityCookie: Parse<AffinityCookieSetting> = (text) => {
+  const [, name, sameSite = 'Lax', partitioned] = AFFINITY_COOKIE.exec(text) ?? [];
+  if (name === undefined) {
+    const expected =
+      'the name of a cookie, without the prefixes __Host- and __Secure-, and behind it at most "; SameSite=None; Partitioned"';
+    return mistaken(expected, text);
+  }
+  const isCrossSite = sameSite.toLowerCase() !== 'lax';
+  return { value: { name, isCrossSite, isPartitioned: partitioned !== undefined } };
+};
 
 export const SETTINGS = {
   PORT: setting('8080', listeningPort, 'Port for the edge. 0 takes a free one.'),
@@ -130,8 +144,8 @@ export const SETTINGS = {
     'Whether ids that the app mints reach the client with `~<machine>` appended.',
   ),
   AFFINITY_COOKIE: optional(
-    cookieName,
-    'Name of a cookie that keeps requests without a session id on one Machine: for browsers. Unset: no cookie.',
+    affinityCookie,
+    'Name of a cookie that keeps requests without a session id on one Machine: for browsers. For pages in frames of other sites: `NAME; SameSite=None; Partitioned`. Unset: no cookie.',
   ),
   SESSION_STORE_ENABLED: setting(
     'true',

@@ -66,7 +66,7 @@ function cacheSettingsIn({ config }: ReadSettings, toml: FlyToml | undefined): C
   return {
     ...(service && { section: service.section }),
     isCacheable: config?.replayCacheable ?? false,
-    affinityCookie: config?.affinityCookie,
+    affinityCookie: config?.affinityCookie?.name,
   };
 }
 

@@ -9,10 +9,12 @@
  *
  * Where the app has stopped, the cookie is expired: the next request goes to any Machine.
  */
-import { findCookieValue } from './cookie.ts';
+import type { Clock } from '../clock.ts';
+import { findCookieValue, parseCookieDate } from './cookie.ts';
 import { readCookieValues } from './id-locations.ts';
 import {
   headerIncludes,
+  headerValue,
   isHeader,
   type RequestHead,
   type ResponseHead,
@@ -31,14 +33,20 @@ export interface AffinityCookie {
   expire(request: RequestHead): readonly string[];
 }
 
-export interface AffinityCookieOptions {
+export interface AffinityCookieSetting {
   /** A token (RFC 6265 §4.1.1). */
   readonly name: string;
+  /** Sent from frames of other sites too, where the client uses https. */
+  readonly isCrossSite: boolean;
+  /** One cookie a surrounding site (CHIPS): browsers block cookies that are shared between sites. */
+  readonly isPartitioned: boolean;
+}
+
+export interface AffinityCookieOptions extends AffinityCookieSetting {
   readonly self: MachineId;
   /** How long the cookie lives if it is not used, in ms. */
   readonly ttlMs: number;
-  /** Wall time in ms since the epoch. */
-  readonly now: () => number;
+  readonly clock: Pick<Clock, 'now'>;
 }
 
 interface Issued {
@@ -54,17 +62,23 @@ const RENEWED_AFTER = 0.1;
 const MS_PER_SECOND = 1_000;
 
 export function createAffinityCookie(options: AffinityCookieOptions): AffinityCookie {
-  const { name, self, now } = options;
+  const { name, self, clock } = options;
   const maxAgeSeconds = Math.max(1, Math.ceil(options.ttlMs / MS_PER_SECOND));
 
   const isFresh = ({ machine, atSeconds }: Issued): boolean => {
-    const ageSeconds = now() / MS_PER_SECOND - atSeconds;
+    const ageSeconds = clock.now() / MS_PER_SECOND - atSeconds;
     return machine === self && ageSeconds >= -1 && ageSeconds < maxAgeSeconds * RENEWED_AFTER;
   };
-  const lineOf = (isSecure: boolean): string => {
-    const issued = Math.floor(now() / MS_PER_SECOND).toString(36);
-    const secure = isSecure ? '; Secure' : '';
-    return `${name}=${self}.${issued}; Path=/; Max-Age=${maxAgeSeconds}; HttpOnly${secure}; SameSite=Lax`;
+  const attributesFor = (isSecure: boolean): string => {
+    if (!isSecure) return 'SameSite=Lax';
+    // Browsers take SameSite=None only with Secure.
+    const sameSite = options.isCrossSite ? 'None' : 'Lax';
+    return `Secure; SameSite=${sameSite}${options.isPartitioned ? '; Partitioned' : ''}`;
+  };
+  const lineOf = (request: RequestHead): string => {
+    const issued = Math.floor(clock.now() / MS_PER_SECOND).toString(36);
+    const attributes = attributesFor(isEncrypted(request));
+    return `${name}=${self}.${issued}; Path=/; Max-Age=${maxAgeSeconds}; HttpOnly; ${attributes}`;
   };
 
   return {
@@ -77,16 +91,17 @@ export function createAffinityCookie(options: AffinityCookieOptions): AffinityCo
     removeFrom: (rawHeaders) => withoutCookie(rawHeaders, name),
     addTo: (response, request) => {
       const { rawHeaders } = response;
-      if (!mayCarryCookie(response, request)) return rawHeaders;
       const [value, ...others] = readCookieValues(request.rawHeaders, name);
       const issued = value !== undefined && others.length === 0 ? parseIssued(value) : undefined;
-      if (issued && isFresh(issued)) return rawHeaders;
-      return [...rawHeaders, 'set-cookie', lineOf(isEncrypted(request))];
+      if ((issued && isFresh(issued)) || !mayCarryCookie(response, request, clock))
+        return rawHeaders;
+      return [...rawHeaders, 'set-cookie', lineOf(request)];
     },
-    expire: ({ rawHeaders }) =>
-      readCookieValues(rawHeaders, name).some((value) => parseIssued(value)?.machine === self)
-        ? ['set-cookie', `${name}=; Path=/; Max-Age=0`]
-        : [],
+    expire: (request) => {
+      const values = readCookieValues(request.rawHeaders, name);
+      if (!values.some((value) => parseIssued(value)?.machine === self)) return [];
+      return ['set-cookie', `${name}=; Path=/; Max-Age=0; ${attributesFor(isEncrypted(request))}`];
+    },
   };
 }
 
@@ -120,19 +135,53 @@ function withoutCookie(rawHeaders: readonly string[], name: string): readonly st
   return isChanged ? kept : rawHeaders;
 }
 
-/**
- * Not an interim response, none that the edge discards, and none that a cache may serve to others (RFC 9111
- * §5.2.2): all of them would follow one client's cookie.
- */
-function mayCarryCookie(response: ResponseHead, { method }: RequestHead): boolean {
-  const { statusCode, rawHeaders } = response;
-  const isInterim = statusCode < 200 && statusCode !== 101;
+/** Not an interim response, none that the edge discards, and none that a cache may serve to others. */
+function mayCarryCookie(
+  response: ResponseHead,
+  { method }: RequestHead,
+  clock: Pick<Clock, 'now'>,
+): boolean {
+  const isInterim = response.statusCode < 200 && response.statusCode !== 101;
   if (isInterim || method === 'OPTIONS' || isReplayResponse(response)) return false;
-  const hasDirective = (directive: string): boolean =>
-    headerIncludes(rawHeaders, 'cache-control', directive);
-  const isForAll = ['public', 's-maxage', 'immutable'].some(hasDirective);
-  // A response with only `max-age`, such as a static file, may also be stored by shared caches.
-  const isKept = hasDirective('max-age=') && !hasDirective('max-age=0');
-  const isForOne = ['private', 'no-store'].some(hasDirective);
-  return !isForAll && (!isKept || isForOne);
+  return !mayBeShared(response.rawHeaders, clock);
+}
+
+/** For caches of a service in front of the app (RFC 9213; Edge Architecture Specification): the first one counts. */
+const TARGETED_FIELDS = ['cdn-cache-control', 'surrogate-control'];
+
+/**
+ * Whether a cache may keep the response and serve it to other clients (RFC 9111 §3), all of which would follow
+ * one client's cookie then. A response that says nothing counts as not kept: caches do not store one that sets
+ * a cookie by their own estimate.
+ */
+function mayBeShared(rawHeaders: readonly string[], clock: Pick<Clock, 'now'>): boolean {
+  for (const field of TARGETED_FIELDS) {
+    const directives = directivesIn(rawHeaders, field);
+    if (directives.size > 0) return !isForOne(directives) && directives.get('max-age') !== 0;
+  }
+  const directives = directivesIn(rawHeaders, 'cache-control');
+  if (['public', 's-maxage', 'immutable'].some((name) => directives.has(name))) return true;
+  if (isForOne(directives)) return false;
+  const maxAge = directives.get('max-age');
+  if (maxAge !== undefined) return maxAge !== 0;
+  const expiresAt = parseCookieDate(headerValue(rawHeaders, 'expires') ?? '');
+  return expiresAt !== undefined && expiresAt > clock.now();
+}
+
+function isForOne(directives: ReadonlyMap<string, number>): boolean {
+  return directives.has('private') || directives.has('no-store');
+}
+
+/** With their numbers; NaN for what has none. */
+function directivesIn(rawHeaders: readonly string[], field: string): ReadonlyMap<string, number> {
+  const directives = new Map<string, number>();
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    if (!isHeader(rawHeaders[i], field)) continue;
+    for (const directive of (rawHeaders[i + 1] ?? '').toLowerCase().split(',')) {
+      const [name = '', value = ''] = directive.split('=', 2).map((part) => part.trim());
+      if (name !== '')
+        directives.set(name, /^"?\d+"?$/.test(value) ? Number(value.replaceAll('"', '')) : NaN);
+    }
+  }
+  return directives;
 }

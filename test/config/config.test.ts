@@ -113,7 +113,26 @@ const ACCEPTED: readonly (readonly [
   ],
   [{ SESSION_PROTOCOLS: 'cookie:sid' }, (c) => c.protocols.map(({ name }) => name), ['cookie:sid']],
   [{ SESSION_ID_HINTS: 'false' }, (c) => c.hints, false],
-  [{ AFFINITY_COOKIE: 'fly-machine' }, (c) => c.affinityCookie, 'fly-machine'],
+  [
+    { AFFINITY_COOKIE: 'fly-machine' },
+    (c) => c.affinityCookie,
+    { name: 'fly-machine', isCrossSite: false, isPartitioned: false },
+  ],
+  [
+    { AFFINITY_COOKIE: 'm; SameSite=Lax' },
+    (c) => c.affinityCookie,
+    { name: 'm', isCrossSite: false, isPartitioned: false },
+  ],
+  [
+    { AFFINITY_COOKIE: 'm;samesite=none' },
+    (c) => c.affinityCookie,
+    { name: 'm', isCrossSite: true, isPartitioned: false },
+  ],
+  [
+    { AFFINITY_COOKIE: 'm; SameSite=None; Partitioned' },
+    (c) => c.affinityCookie,
+    { name: 'm', isCrossSite: true, isPartitioned: true },
+  ],
   [{ SESSION_STORE_ENABLED: '0' }, (c) => c.store.isEnabled, false],
   [{ SESSION_STORE_URL: 'memory:' }, (c) => c.store.url?.kind, 'memory'],
   [
@@ -221,7 +240,9 @@ const REJECTED: readonly (readonly [name: string, text: string, expected: RegExp
   ['UPSTREAM_HEAD_TIMEOUT_MS', '2147483648', /from 0 to 2147483647, got "2147483648"/],
   ['SESSION_PROTOCOLS', 'mcp,smtp', /must be a comma-separated list of mcp, .*, got "smtp"/],
   ['AFFINITY_COOKIE', 'a b', /must be the name of a cookie, .*, got "a b"/],
-  ['AFFINITY_COOKIE', '__Host-a', /without the prefixes __Host- and __Secure-, got/],
+  ['AFFINITY_COOKIE', '__Host-a', /without the prefixes __Host- and __Secure-, .*, got/],
+  ['AFFINITY_COOKIE', 'a; Partitioned', /at most "; SameSite=None; Partitioned", got/],
+  ['AFFINITY_COOKIE', 'a; SameSite=Strict', /at most "; SameSite=None; Partitioned", got/],
   ['SESSION_ID_HINTS', 'yes', /must be true or false, got "yes"/],
   ['SESSION_STORE_PATH', '/data/', /the path of a file/],
   ['SESSION_STORE_PATH', 'file:/data/x', /the path of a file/],

@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createAffinityCookie } from '../../src/protocols/affinity-cookie.ts';
+import {
+  createAffinityCookie,
+  type AffinityCookieOptions,
+} from '../../src/protocols/affinity-cookie.ts';
 import type { RequestHead } from '../../src/protocols/heads.ts';
 import { machineId } from '../support/ids.ts';
 
@@ -13,9 +16,11 @@ function at(seconds: number): string {
   return (NOW_SECONDS + seconds).toString(36);
 }
 
-const cookie = createAffinityCookie({
-  ...{ name: 'aff', self: SELF, ttlMs: TTL_MS, now: () => NOW_SECONDS * 1_000 + 700 },
-});
+const OPTIONS: AffinityCookieOptions = {
+  ...{ name: 'aff', isCrossSite: false, isPartitioned: false },
+  ...{ self: SELF, ttlMs: TTL_MS, clock: { now: () => NOW_SECONDS * 1_000 + 700 } },
+};
+const cookie = createAffinityCookie(OPTIONS);
 
 function request(...cookies: string[]): RequestHead {
   const rawHeaders = ['Host', 'x', ...cookies.flatMap((value) => ['Cookie', value])];
@@ -68,6 +73,7 @@ function setCookies(rawHeaders: readonly string[]): string[] {
   );
 }
 
+const LATER = new Date((NOW_SECONDS + 3_600) * 1_000).toUTCString();
 const LINE = `aff=a1.${NOW}; Path=/; Max-Age=600; HttpOnly; SameSite=Lax`;
 
 for (const [claim, sent, lines] of [
@@ -99,6 +105,65 @@ for (const [claim, statusCode, rawHeaders, method, isSet] of [
   ['not a cacheable response', 200, ['Cache-Control', 'max-age=31536000'], 'GET', false],
   ['an already stale response', 200, ['Cache-Control', 'max-age=0, must-revalidate'], 'GET', true],
   ['a no-store response', 200, ['Cache-Control', 'no-store, max-age=5'], 'GET', true],
+  [
+    'not a response with a length of life in quotes',
+    200,
+    ['Cache-Control', 'max-age="600"'],
+    'GET',
+    false,
+  ],
+  [
+    'not a response whose length of life begins with a zero',
+    200,
+    ['Cache-Control', 'max-age=0600'],
+    'GET',
+    false,
+  ],
+  ['not a response that expires later', 200, ['Expires', LATER], 'GET', false],
+  ['a response that has expired', 200, ['Expires', 'Thu, 01 Jan 1970 00:00:00 GMT'], 'GET', true],
+  ['a response with an invalid date', 200, ['Expires', '0'], 'GET', true],
+  [
+    'a private response that expires later',
+    200,
+    ['Expires', LATER, 'cache-control', 'private'],
+    'GET',
+    true,
+  ],
+  [
+    'a stale response that expires later',
+    200,
+    ['Expires', LATER, 'cache-control', 'max-age=0'],
+    'GET',
+    true,
+  ],
+  [
+    'not a private response that a CDN keeps',
+    200,
+    ['cache-control', 'private', 'CDN-Cache-Control', 'max-age=60'],
+    'GET',
+    false,
+  ],
+  [
+    'not a private response that a surrogate keeps',
+    200,
+    ['cache-control', 'private', 'Surrogate-Control', 'max-age=60'],
+    'GET',
+    false,
+  ],
+  [
+    'a response that a CDN may not keep',
+    200,
+    ['CDN-Cache-Control', 'no-store', 'cache-control', 'max-age=60'],
+    'GET',
+    true,
+  ],
+  [
+    'not a response with directives over two lines',
+    200,
+    ['cache-control', 'no-transform', 'cache-control', 'max-age=60'],
+    'GET',
+    false,
+  ],
   ['not a response for a shared cache', 200, ['cache-control', 's-maxage=5'], 'GET', false],
 ] as const) {
   test(`set on: ${claim}`, () => {
@@ -113,6 +178,31 @@ test('behind https it is Secure', () => {
   const added = cookie.addTo({ statusCode: 200, rawHeaders: [] }, encrypted);
   assert.match(setCookies(added)[0] ?? '', /; HttpOnly; Secure; SameSite=Lax$/);
 });
+
+for (const [claim, options, attributes] of [
+  ['for frames', { isCrossSite: true }, 'Secure; SameSite=None'],
+  [
+    'for frames, once a surrounding site',
+    { isCrossSite: true, isPartitioned: true },
+    'Secure; SameSite=None; Partitioned',
+  ],
+] as const) {
+  const forFrames = createAffinityCookie({ ...OPTIONS, ...options });
+  const named = request(`aff=a1.${at(-60)}`);
+  const encrypted = { ...named, rawHeaders: [...named.rawHeaders, 'X-Forwarded-Proto', 'https'] };
+
+  test(`behind https, a cookie ${claim} is set and expired with its attributes`, () => {
+    const [line] = setCookies(forFrames.addTo({ statusCode: 200, rawHeaders: [] }, encrypted));
+    assert.equal(line, `aff=a1.${NOW}; Path=/; Max-Age=600; HttpOnly; ${attributes}`);
+    const [expired] = setCookies(forFrames.expire(encrypted));
+    assert.equal(expired, `aff=; Path=/; Max-Age=0; ${attributes}`);
+  });
+
+  test(`without https, a cookie ${claim} is one of its site: a browser would drop it otherwise`, () => {
+    const [line] = setCookies(forFrames.addTo({ statusCode: 200, rawHeaders: [] }, named));
+    assert.equal(line, LINE);
+  });
+}
 
 test('a sidecar reads the cookie that it sets', () => {
   const [line = ''] = setCookies(cookie.addTo({ statusCode: 200, rawHeaders: [] }, request()));

@@ -62,7 +62,14 @@ function read(head: RequestHead): unknown {
     clock,
     createId: () => 'token',
   });
-  const options = { name: 'lb', self: SELF, ttlMs: 1_000, now: () => 0 };
+  const options = {
+    name: 'lb',
+    isCrossSite: false,
+    isPartitioned: false,
+    self: SELF,
+    ttlMs: 1_000,
+    clock: { now: () => 0 },
+  };
   const cookie = createAffinityCookie(options);
   return {
     ids,

@@ -116,7 +116,7 @@ describe('a request without a session id', () => {
     const m1 = await fleet.start('m1', await freePort(), SETTING);
     const response = await request(m1, { cookie: 'a=1; aff=m1.thz3f1' });
     assert.equal(response.status, 502);
-    assert.deepEqual(response.headers.getSetCookie(), ['aff=; Path=/; Max-Age=0']);
+    assert.deepEqual(response.headers.getSetCookie(), ['aff=; Path=/; Max-Age=0; SameSite=Lax']);
     const next = await request(m1, { cookie: 'a=1' });
     assert.match(next.headers.get('fly-replay') ?? '', /^elsewhere=true;/);
     const inSession = { cookie: 'aff=m1.thz3f1', 'mcp-session-id': 'abc~m1' };
