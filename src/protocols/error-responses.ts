@@ -24,7 +24,7 @@ const TITLES: Readonly<Record<ErrorStatus, string>> = {
   404: 'Session not found',
   421: 'Misdirected Request',
   502: 'The app gave no valid response',
-  503: 'The session can not be reached right now',
+  503: 'The session cannot be reached right now',
   504: 'The app took too long to answer',
   508: 'The request passes this sidecar again and again',
 };
@@ -72,8 +72,12 @@ export function errorResponseFor(
   return problem(status, saysWhen ? RETRY_AFTER : undefined, titleOf(status, why));
 }
 
-/** The status with which an app of that protocol responds to an unknown session. HOT PATH. */
-export function unknownSessionStatus({ errorForm }: Protocol): number {
+/**
+ * The status with which an app of that protocol responds to an unknown session; undefined if no status says so.
+ * HOT PATH.
+ */
+export function unknownSessionStatus({ errorForm, isSoft }: Protocol): number | undefined {
+  if (isSoft) return undefined;
   return errorForm === 'socket.io' ? ENGINE_IO_STATUS : 404;
 }
 

@@ -67,6 +67,7 @@ function cookieProtocol(cookie: string): Protocol {
     discoveries: [{ from: 'set-cookie', name: cookie }],
     errorForm: 'problem',
     endsBy: 'expiring-cookie',
+    isSoft: true,
     isMcp: false,
   };
 }

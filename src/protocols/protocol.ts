@@ -83,6 +83,11 @@ export interface Protocol {
    * expires, or the end of the stream that has revealed the id.
    */
   readonly endsBy: 'delete' | 'expiring-cookie' | 'stream-end' | 'expiry';
+  /**
+   * Another Machine may serve a session whose owner is gone, or that nobody knows: its app may keep sessions
+   * elsewhere, and a 404 of it is a page that is not there.
+   */
+  readonly isSoft?: true;
   /** A request of MCP revision 2026-07-28 or newer has no such session. */
   readonly isMcp: boolean;
 }

@@ -1,5 +1,5 @@
 /** Inspects responses of the app: binds the ids that they reveal, and adds hints and cookies. */
-import type { DiscoveredId } from '../protocols/protocol.ts';
+import type { DiscoveredId, Protocol } from '../protocols/protocol.ts';
 import type { BodyInspector } from '../protocols/body-inspector.ts';
 import { type RequestHead, type ResponseHead, isReplayResponse } from '../protocols/heads.ts';
 import type { AffinityCookie } from '../protocols/affinity-cookie.ts';
@@ -184,6 +184,11 @@ function isOlderThanApp(
   return appStartedAt !== undefined && createdAt < appStartedAt;
 }
 
+/** A client brings its own id again, and an error of a page is none of a cookie's session. */
+function mayReject({ mintedBy, isSoft }: Protocol): boolean {
+  return mintedBy === 'app' && isSoft !== true;
+}
+
 /**
  * Sessions older than the app process, which the sidecar detects in `run` mode. Such a session may have
  * ended with an earlier process, or survived the restart. The responses of the app decide:
@@ -215,7 +220,7 @@ export class SessionsOlderThanApp {
     if (ids.kind !== 'found' || decision.kind !== 'local') return false;
     if (!this.#isOlder(binding) && !this.#rejected.has(key)) return false;
     if (accepts(request, response)) this.#noteKnown(key);
-    else if (ids.protocol.mintedBy === 'app' && rejects(request, response)) {
+    else if (mayReject(ids.protocol) && rejects(request, response)) {
       return !this.#isKnown(key) && this.#noteRejected(key);
     }
     return false;

@@ -82,8 +82,8 @@ function firstOf<Owner>(
 const FROM_PEER: Table<OwnerLookup> = [
   refuse(1, 421, 'moved', isOfAnother),
   refuse(2, 503, 'overloaded', (facts, owner) => facts.isPlaced && isShed(owner)),
-  refuse(3, 404, 'unknown-session', (facts, owner, state) => facts.isPlaced && owner.kind === 'none' && rejects(state)),
-  refuse(4, 503, 'peers-inconclusive', (facts, owner, state) => facts.isPlaced && owner.kind === 'inconclusive' && rejects(state)),
+  refuse(3, 404, 'unknown-session', (facts, owner, state) => facts.isPlaced && owner.kind === 'none' && rejects(facts, state)),
+  refuse(4, 503, 'peers-inconclusive', (facts, owner, state) => facts.isPlaced && owner.kind === 'inconclusive' && rejects(facts, state)),
   local(5, 'peer-hop', (facts, owner) => facts.isPlaced && owner.kind === 'none', { mayClaim: true }),
   local(6, 'peer-hop', (facts, owner) => facts.isPlaced && owner.kind === 'inconclusive', { mayClaim: true, isInDoubt: true }),
   local(7, 'peer-hop', (facts) => facts.mintedBy === 'app', { mayClaim: true }),
@@ -152,8 +152,8 @@ const OF_GONE: Table<KnownOwner> = [
 // prettier-ignore
 const UNKNOWN_APP_ID: Table<NoOwner> = [
   elsewhere(30),
-  refuse(31, 404, 'unknown-session', (_, owner, state) => owner.kind === 'none' && rejects(state)),
-  refuse(32, 503, 'peers-inconclusive', (_, owner, state) => owner.kind === 'inconclusive' && (rejects(state) || !owner.mayBeOurs)),
+  refuse(31, 404, 'unknown-session', (facts, owner, state) => owner.kind === 'none' && rejects(facts, state)),
+  refuse(32, 503, 'peers-inconclusive', (facts, owner, state) => owner.kind === 'inconclusive' && (rejects(facts, state) || !owner.mayBeOurs)),
   local(33, 'unknown-session', (facts, owner) => owner.kind === 'none' && facts.wasReplayed, { mayClaim: true }),
   local(34, 'unknown-session', (_, owner) => owner.kind === 'none'),
   local(35, 'peers-inconclusive', always, { isInDoubt: true }),
@@ -168,8 +168,8 @@ const UNKNOWN_APP_ID: Table<NoOwner> = [
 const UNKNOWN_CLIENT_ID: Table<NoOwner> = [
   refuse(36, 503, 'peers-inconclusive', (_, owner, state) => owner.kind === 'inconclusive' && !state.isFleetProbed),
   refuse(37, 503, 'overloaded', (_, owner) => isShed(owner)),
-  refuse(38, 404, 'unknown-session', (_, owner, state) => isHere(owner, state) && owner.kind === 'none' && rejects(state)),
-  refuse(39, 503, 'peers-inconclusive', (_, owner, state) => isHere(owner, state) && rejects(state)),
+  refuse(38, 404, 'unknown-session', (facts, owner, state) => isHere(owner, state) && owner.kind === 'none' && rejects(facts, state)),
+  refuse(39, 503, 'peers-inconclusive', (facts, owner, state) => isHere(owner, state) && rejects(facts, state)),
   local(40, 'unknown-session', (_, owner, state) => isHere(owner, state) && owner.kind === 'none', { mayClaim: true }),
   local(41, 'peers-inconclusive', (_, owner, state) => isHere(owner, state), { mayClaim: true, isInDoubt: true }),
   ...TO_PLACE,
@@ -263,8 +263,9 @@ function isShed(owner: OwnerLookup): boolean {
   return owner.kind === 'inconclusive' && owner.isShed === true;
 }
 
-function rejects({ unknownSession }: MachineState): boolean {
-  return unknownSession === 'reject';
+/** An app that keeps its sessions elsewhere knows a soft one on every Machine. */
+function rejects({ isSoft }: RoutingFacts, { unknownSession }: MachineState): boolean {
+  return unknownSession === 'reject' && !isSoft;
 }
 
 /** Anyone may write a hint to an id that clients mint, so the responses of all peers are needed too. */
@@ -283,7 +284,12 @@ function isToBeWoken({ cameBackByFallback }: RoutingFacts, { liveness }: KnownOw
 
 /** Whether the session continues without its owner. */
 function outlivesOwner(facts: RoutingFacts, { origin }: KnownOwner, state: MachineState): boolean {
-  return state.ownerGone === 'adopt' || origin === 'adopted' || facts.mintedBy === 'client';
+  return (
+    facts.isSoft ||
+    state.ownerGone === 'adopt' ||
+    origin === 'adopted' ||
+    facts.mintedBy === 'client'
+  );
 }
 
 function isPlaceHere(state: MachineState): boolean {

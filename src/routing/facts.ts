@@ -44,6 +44,8 @@ export interface RoutingFacts {
   readonly hasId: boolean;
   /** A client may send its own ids to any Machine; an app accepts only ids that it minted. */
   readonly mintedBy: 'app' | 'client' | 'either';
+  /** Another Machine may serve the session if its owner can't: its app may keep sessions elsewhere. */
+  readonly isSoft: boolean;
   /** A peer has forwarded it to this Machine as the place of a new session. */
   readonly isPlaced: boolean;
   /** A sidecar has replayed it: `fly-replay-src` carries our mark, or names a peer of an older version. */
@@ -150,6 +152,7 @@ export function factsOf(
     from,
     hasId,
     mintedBy: hasId ? ids.protocol.mintedBy : 'app',
+    isSoft: hasId && ids.protocol.isSoft === true,
     isPlaced: placedBy !== undefined,
     wasReplayed,
     replayedBy,

@@ -14,6 +14,8 @@ const MANY_READINGS = 10;
 interface Requests {
   /** Sends a request of a session of m2. Returns its `fly-replay`, or its status. */
   readonly sendWithSession: (id?: string) => Promise<string>;
+  /** The same with a session cookie of the app. */
+  readonly sendWithSessionCookie: () => Promise<string>;
   /** The same with an affinity cookie of m2. */
   readonly sendWithCookie: () => Promise<string>;
   readonly untilNextReading: () => Promise<void>;
@@ -47,6 +49,7 @@ async function startM1(t: TestContext, others: string, env: Environment = {}): P
   };
   return {
     sendWithSession: (id = 'abc~m2') => outcomeOf({ 'mcp-session-id': id }),
+    sendWithSessionCookie: () => outcomeOf({ cookie: 'sid=abc~m2' }),
     sendWithCookie: () => outcomeOf({ cookie: 'aff=m2.thz3f1' }),
     wake: async () => {
       dns.txt.set('vms.app.internal', 'm1 ams,m2 ams');
@@ -110,3 +113,19 @@ test('a destroyed owner is gone once confirmed, without a replay', async (t) => 
     return (await sendWithSession()) === '404';
   });
 });
+
+for (const policy of [{}, { UNKNOWN_SESSION: 'reject' }]) {
+  const text = JSON.stringify(policy);
+
+  test(`a session cookie of a destroyed owner is served by any Machine (${text})`, async (t) => {
+    const env = { SESSION_PROTOCOLS: 'cookie:sid', ...policy };
+    const { sendWithSessionCookie, untilNextReading } = await startM1(t, '', env);
+    assert.equal(await sendWithSessionCookie(), REPLAY);
+    await until(async () => {
+      await untilNextReading();
+      const outcome = await sendWithSessionCookie();
+      assert.notEqual(outcome, '404');
+      return outcome === '200';
+    });
+  });
+}

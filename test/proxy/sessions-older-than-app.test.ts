@@ -26,11 +26,11 @@ function bindingOf({
   return { key: KEY, machine: machineId(machine), origin, ...life };
 }
 
-function routedTo(binding: Binding | undefined, mintedBy: Minter = 'app'): Routed {
+function routedTo(binding: Binding | undefined, mintedBy: Minter = 'app', preset = 'mcp'): Routed {
   const id = parseSessionId('one');
-  const [mcp] = parseProtocols('mcp').protocols ?? [];
-  assert.ok(id && mcp);
-  const protocol = { ...mcp, mintedBy };
+  const [row] = parseProtocols(preset).protocols ?? [];
+  assert.ok(id && row);
+  const protocol = { ...row, mintedBy };
   return {
     decision: { kind: 'local', why: 'owner', mayClaim: false },
     ids: { kind: 'found', id, hintedId: undefined, hint: undefined, protocol },
@@ -79,6 +79,10 @@ test('isRejected is false outside run, for a newer session, for another Machine 
     assert.ok(!isRejected(400, routedTo(binding)));
   for (const minter of ['client', 'either'] as const)
     assert.ok(!isRejected(400, routedTo(bindingOf(), minter)));
+});
+
+test("isRejected is false for an error of the app to a session cookie: it is a page's", () => {
+  assert.ok(!setUp().isRejected(404, routedTo(bindingOf(), 'app', 'cookie:sid')));
 });
 
 test('isRejected is false once the app has accepted the session, but not after a redirect', () => {

@@ -12,6 +12,7 @@ export const anyFacts: fc.Arbitrary<RoutingFacts> = fc.record({
   from: fc.constantFrom('edge', 'peer'),
   hasId: fc.boolean(),
   mintedBy: fc.constantFrom('app', 'client', 'either'),
+  isSoft: fc.boolean(),
   isPlaced: fc.boolean(),
   wasReplayed: fc.boolean(),
   replayedBy: fc.constantFrom(undefined, OTHER),

@@ -21,6 +21,7 @@ const FIRST_PASS: RoutingFacts = {
   from: 'edge',
   hasId: true,
   mintedBy: 'app',
+  isSoft: false,
   isPlaced: false,
   wasReplayed: false,
   replayedBy: undefined,
@@ -38,6 +39,7 @@ const BACK = { cameBackByFallback: true };
 const BACK_FROM_OTHER = { ...BACK, undeliveredTo: OTHER };
 const BACK_FROM_THIRD = { ...BACK, undeliveredTo: THIRD };
 const TOO_LARGE = { isReplayable: false };
+const SOFT = { isSoft: true };
 const CLIENTS = { mintedBy: 'client' } as const;
 const EITHERS = { mintedBy: 'either' } as const;
 
@@ -257,6 +259,7 @@ const TABLE: readonly Row[] = [
   { row: 27, claim: 'a copied id of a gone owner is rejected', facts: BACK, owner: GONE_COPY, gives: refuse(404, 'owner-gone') },
   { row: 27, claim: 'a hinted id of a gone owner is rejected', facts: BACK, owner: GONE_HINT, gives: refuse(404, 'owner-gone') },
   { row: 27, claim: 'a learned id of a gone owner is rejected while draining', facts: BACK, owner: GONE, state: DRAINING, gives: refuse(404, 'owner-gone') },
+  { row: 28, claim: 'a soft session of a gone owner is served by another Machine', facts: SOFT, owner: GONE, gives: local('owner-gone', true, OTHER) },
   { row: 28, claim: 'a gone owner needs no replay: an adopted id moves here immediately', facts: {}, owner: GONE_ADOPTED, gives: local('owner-gone', true, OTHER) },
   { row: 28, claim: 'a gone owner needs no replay, and no forward', facts: TOO_LARGE, owner: GONE, state: ADOPT, gives: local('owner-gone', true, OTHER) },
   { row: 28, claim: 'the policy may adopt the sessions of a gone owner', facts: BACK, owner: GONE, state: ADOPT, gives: local('owner-gone', true, OTHER) },
@@ -271,6 +274,7 @@ const TABLE: readonly Row[] = [
   { row: 32, claim: 'an inconclusive lookup rejects temporarily, not permanently', facts: {}, owner: INCONCLUSIVE, state: REJECT, gives: refuse(503, 'peers-inconclusive') },
   { row: 33, claim: 'an unknown session that was replayed here may be adopted', facts: REPLAYED, owner: NONE, gives: local('unknown-session', true) },
   { row: 33, claim: 'an unknown session stays on a draining Machine once replayed', facts: REPLAYED, owner: NONE, state: DRAINING, gives: local('unknown-session', true) },
+  { row: 34, claim: 'an unknown soft session is never rejected', facts: SOFT, owner: NONE, state: REJECT, gives: local('unknown-session') },
   { row: 34, claim: 'an unknown session is served here', facts: {}, owner: NONE, gives: local('unknown-session') },
   { row: 34, claim: 'an unknown session stays on a draining Machine without peers', facts: {}, owner: NONE, state: { ...DRAINING, ...ALONE }, gives: local('unknown-session') },
   { row: 34, claim: 'an unknown session stays on a draining Machine once it came back', facts: BACK, owner: NONE, state: DRAINING, gives: local('unknown-session') },
