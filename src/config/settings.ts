@@ -136,7 +136,7 @@ export const SETTINGS = {
   SESSION_PROTOCOLS: setting(
     'mcp,mcp-sse,rpc',
     protocols,
-    `Where session ids are looked for, in the order given: ${PRESET_NAMES.map((name) => `\`${name}\``).join(', ')}.`,
+    `Where session ids are looked for, in the order given: ${PRESET_NAMES.map((name) => `\`${name}\``).join(', ')}. Ids that the app mints: \`path:REGEX from json:/id,location\`.`,
   ),
   SESSION_ID_HINTS: setting(
     'true',

@@ -54,6 +54,7 @@ function createBodyDiscoverer(
   switch (discovery.from) {
     case 'header':
     case 'set-cookie':
+    case 'location':
       return undefined;
     case 'sse-endpoint': {
       const { names } = discovery;

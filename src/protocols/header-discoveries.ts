@@ -10,9 +10,15 @@ import {
   type Span,
 } from './heads.ts';
 import type { RequestIds } from './request-ids.ts';
-import { createIdReaders, type IdReader } from './id-locations.ts';
+import { createIdReaders, createReader, type IdReader } from './id-locations.ts';
 import { splitOwnerHint, withOwnerHint } from './owner-hint.ts';
-import { CONFLICT, type DiscoveredId, type Discovery, type Protocol } from './protocol.ts';
+import {
+  CONFLICT,
+  type DiscoveredId,
+  type Discovery,
+  type Protocol,
+  type UrlIdLocation,
+} from './protocol.ts';
 import { parseSessionId, type MachineId, type SessionId } from '../session.ts';
 
 export interface HeaderDiscoveries {
@@ -34,6 +40,8 @@ type LineContent =
 
 interface RevealingHeader {
   readonly header: string;
+  /** Whether its ids go out with a hint. */
+  readonly addsHint: boolean;
   readonly protocol: Protocol;
   readonly readLine: (value: string) => LineContent | undefined;
 }
@@ -52,7 +60,7 @@ export function createHeaderDiscoverer(
     let isExpired = false;
     let isRenewed = false;
 
-    for (const { content, at, protocol } of findRevealingLines(rawHeaders, headers)) {
+    for (const { content, at, protocol, addsHint } of findRevealingLines(rawHeaders, headers)) {
       const isOwn = ids.kind === 'found' && ids.protocol.name === protocol.name;
       if (content.kind === 'end') {
         isExpired ||= isOwn;
@@ -62,6 +70,7 @@ export function createHeaderDiscoverer(
       isRenewed ||= isOwn && id === ids.id;
       const carried = findCarried(request, idReaders, id, options.hint !== undefined);
       if (carried === undefined) discovered.set(id, { id, protocol });
+      if (!addsHint) continue;
       const outgoing = carried ?? (options.hint ? withOwnerHint(id, options.hint) : id);
       rawHeaders[at] = replaceAt(rawHeaders[at] ?? '', span, outgoing);
     }
@@ -80,6 +89,7 @@ interface RevealingLine {
   /** Index of the line's value in the raw headers. */
   readonly at: number;
   readonly protocol: Protocol;
+  readonly addsHint: boolean;
 }
 
 function findRevealingLines(
@@ -88,10 +98,10 @@ function findRevealingLines(
 ): readonly RevealingLine[] {
   const lines: RevealingLine[] = [];
   for (let at = 1; at < rawHeaders.length; at += 2) {
-    for (const { header, protocol, readLine } of headers) {
+    for (const { header, protocol, addsHint, readLine } of headers) {
       if (!isHeader(rawHeaders[at - 1], header)) continue;
       const content = readLine(rawHeaders[at] ?? '');
-      if (content) lines.push({ content, at, protocol });
+      if (content) lines.push({ content, at, protocol, addsHint });
     }
   }
   return lines;
@@ -138,9 +148,20 @@ function createRevealingHeader(
 ): Omit<RevealingHeader, 'protocol'> | undefined {
   switch (discovery.from) {
     case 'header':
-      return { header: discovery.name, readLine: readWholeLine };
+      return {
+        ...{ header: discovery.name, addsHint: discovery.isPlain !== true },
+        readLine: readWholeLine,
+      };
     case 'set-cookie':
-      return { header: 'set-cookie', readLine: createSetCookieReader(discovery.name, clock) };
+      return {
+        ...{ header: 'set-cookie', addsHint: true },
+        readLine: createSetCookieReader(discovery.name, clock),
+      };
+    case 'location':
+      return {
+        ...{ header: 'location', addsHint: false },
+        readLine: createUrlReader(discovery.idLocation),
+      };
     case 'sse-endpoint':
     case 'body':
     case 'sse-message':
@@ -150,6 +171,19 @@ function createRevealingHeader(
 
 function readWholeLine(value: string): LineContent | undefined {
   return idAt(value, { start: 0, end: value.length });
+}
+
+/** The scheme and the host of a URL. */
+const ORIGIN = /^(?:https?:)?\/\/[^/?#]*/i;
+
+function createUrlReader(idLocation: UrlIdLocation): RevealingHeader['readLine'] {
+  const read = createReader(idLocation);
+  return (value) => {
+    const target = value.replace(ORIGIN, '');
+    const text = read({ method: 'GET', target, rawHeaders: [] });
+    const id = typeof text === 'string' ? parseSessionId(text) : undefined;
+    return id && { kind: 'id', id, span: { start: 0, end: value.length } };
+  };
 }
 
 function createSetCookieReader(name: string, clock: Clock): RevealingHeader['readLine'] {

@@ -92,7 +92,7 @@ function eitherOf(one: Minter, other: Minter): Minter {
   return one === other ? one : 'either';
 }
 
-function createReader(location: IdLocation): IdReader['read'] {
+export function createReader(location: IdLocation): IdReader['read'] {
   switch (location.in) {
     case 'header':
       return createHeaderReader(location.name);

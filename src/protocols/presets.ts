@@ -5,6 +5,7 @@
  */
 import { MCP_TASKS } from './mcp.ts';
 import { OWN_PARAMETER } from './own-parameter.ts';
+import { isSource, parseSources } from './id-sources.ts';
 import { parsePathPattern } from './path-pattern.ts';
 import type { Protocol } from './protocol.ts';
 import { SIGNALR } from './signalr.ts';
@@ -102,6 +103,9 @@ const TOKEN_PRESET = /^(cookie|header):([!#$%&'*+\-.^_`|~0-9A-Za-z]+)$/;
 /** A name without its escapes; the separators of pairs are in no name. */
 const QUERY_PRESET = /^query:([^\s&=#,]+)$/;
 
+/** Between where a request has the id and where the app reveals it. */
+const FROM = /\sfrom(?=\s|$)/;
+
 /** What `SESSION_PROTOCOLS` may list. */
 export const PRESET_NAMES: readonly string[] = [
   ...Object.keys(PRESETS),
@@ -110,7 +114,7 @@ export const PRESET_NAMES: readonly string[] = [
 
 const EXPECTED = `must be a comma-separated list of ${PRESET_NAMES.join(', ')}`;
 
-type Parsed<Value> =
+export type Parsed<Value> =
   | { readonly value: Value; readonly mistake?: never }
   | { readonly value?: never; readonly mistake: string };
 
@@ -120,8 +124,8 @@ export function parseProtocols(
 ): { protocols: Protocol[]; mistakes?: never } | { protocols?: never; mistakes: string[] } {
   const protocols: Protocol[] = [];
   const mistakes: string[] = [];
-  for (const entry of splitList(text)) {
-    const { value: named = [], mistake } = parsePreset(entry);
+  for (const { entry, column } of splitList(text)) {
+    const { value: named = [], mistake } = parseEntry(entry, column);
     const isNamedBefore = protocols.some(({ name }) => name === named[0]?.name);
     if (mistake !== undefined) mistakes.push(mistake);
     else if (isNamedBefore) {
@@ -131,30 +135,74 @@ export function parseProtocols(
   return mistakes.length > 0 ? { mistakes } : { protocols };
 }
 
+/** One entry of the list, and where it begins; columns count from 1. */
+interface Entry {
+  readonly entry: string;
+  readonly column: number;
+}
+
 /**
  * Splits at commas, but not at those of a pattern: within `()`, `[]` and `{}`, and behind a backslash. In a
- * class every bracket but its own end is an ordinary character.
+ * class every bracket but its own end is an ordinary character. Sources belong to the entry before them.
  */
-function splitList(text: string): readonly string[] {
-  const entries = [''];
+function splitList(text: string): readonly Entry[] {
+  const pieces: Entry[] = [];
+  let start = 0;
   let depth = 0;
   let isInClass = false;
+  const add = (end: number): void => {
+    const piece = text.slice(start, end);
+    const blanks = piece.length - piece.trimStart().length;
+    pieces.push({ entry: piece.trim(), column: start + blanks + 1 });
+    start = end + 1;
+  };
   for (let at = 0; at < text.length; at += 1) {
     const character = text[at] ?? '';
-    const isSeparator = character === ',' && depth === 0 && !isInClass;
-    if (isSeparator) {
-      entries.push('');
+    if (character === '\\') at += 1;
+    else if (isInClass) isInClass = character !== ']';
+    else if (character === '[') isInClass = true;
+    else if (character === '(' || character === '{') depth += 1;
+    else if (character === ')' || character === '}') depth = Math.max(0, depth - 1);
+    else if (character === ',' && depth === 0) add(at);
+  }
+  add(text.length);
+  return joinSources(pieces, text);
+}
+
+/** Joins `path:REGEX from json:/id` and the `location` behind its comma. */
+function joinSources(pieces: readonly Entry[], text: string): readonly Entry[] {
+  const entries: Entry[] = [];
+  for (const piece of pieces) {
+    const last = entries.at(-1);
+    if (!last || !FROM.test(last.entry) || !isSource(piece.entry)) {
+      entries.push(piece);
       continue;
     }
-    const piece = character === '\\' ? text.slice(at, at + 2) : character;
-    entries.push((entries.pop() ?? '') + piece);
-    at += piece.length - 1;
-    if (isInClass) isInClass = piece !== ']';
-    else if (piece === '[') isInClass = true;
-    else if (piece === '(' || piece === '{') depth += 1;
-    else if (piece === ')' || piece === '}') depth = Math.max(0, depth - 1);
+    const end = piece.column - 1 + piece.entry.length;
+    entries[entries.length - 1] = { ...last, entry: text.slice(last.column - 1, end) };
   }
-  return entries.map((entry) => entry.trim());
+  return entries;
+}
+
+function parseEntry(entry: string, column: number): Parsed<readonly Protocol[]> {
+  const at = entry.search(FROM);
+  if (at === -1) return parsePreset(entry);
+  const { value, mistake } = parsePreset(entry.slice(0, at).trimEnd());
+  if (mistake !== undefined) return { mistake };
+  const [protocol] = value;
+  const [idLocation] = protocol?.idLocations ?? [];
+  const isInUrl = idLocation?.in === 'path' || idLocation?.in === 'query';
+  if (!protocol || !isInUrl) {
+    const place = `column ${column + at + 1}`;
+    return { mistake: `has a "from" at ${place} that belongs to no path:REGEX or query:NAME` };
+  }
+  const sources = parseSources(
+    entry.slice(at + ' from'.length),
+    column + at + ' from'.length,
+    idLocation,
+  );
+  if (sources.mistake !== undefined) return sources;
+  return { value: [{ ...protocol, mintedBy: 'app', discoveries: sources.value }] };
 }
 
 function parsePreset(entry: string): Parsed<readonly Protocol[]> {

@@ -20,6 +20,9 @@ export type IdLocation =
       readonly read: (head: RequestHead) => IdReading;
     };
 
+/** A place in a URL. */
+export type UrlIdLocation = IdLocation & { readonly in: 'query' | 'path' };
+
 /** One name with two different values: it is unknown which one the app would use. */
 export const CONFLICT: unique symbol = Symbol('conflict');
 
@@ -31,10 +34,12 @@ export type IdReading = string | readonly string[] | typeof CONFLICT | undefined
 
 /** Where a response reveals an id that the app has minted. */
 export type Discovery =
-  /** The name is in lower case. The id goes out with an owner hint. */
-  | { readonly from: 'header'; readonly name: string }
+  /** The name is in lower case. The id goes out with an owner hint, unless it is `isPlain`: no request has one then. */
+  | { readonly from: 'header'; readonly name: string; readonly isPlain?: true }
   /** The id goes out with an owner hint. */
   | { readonly from: 'set-cookie'; readonly name: string }
+  /** The URL of a `Location`, in the same place as in a request. The id goes out as it is. */
+  | { readonly from: 'location'; readonly idLocation: UrlIdLocation }
   /**
    * The URL in a stream's first event of the name `endpoint`. A new id in its query, under the first of the names
    * that is there, goes out with an owner hint; to any other URL of our own origin the sidecar adds its own

@@ -56,6 +56,28 @@ test('ids of rpc may be minted by app and client', () => {
 });
 
 // prettier-ignore
+const REVEALED: readonly (readonly [text: string, names: readonly string[], sources: readonly string[]])[] = [
+  ['path:^/api/kernels/([^/]+) from json:/id,location', ['path:^/api/kernels/([^/]+)'], ['body', 'sse-message', 'location']],
+  ['path:^/s/([^/]+)  from  location , json:/value/id ,rpc', ['path:^/s/([^/]+)', 'rpc'], ['location', 'body', 'sse-message']],
+  ['query:id from response-header:X-Id,query:b', ['query:id', 'query:b'], ['header']],
+  ['path:^/a/([^,]+) from location,path:^/b/(.+) from location', ['path:^/a/([^,]+)', 'path:^/b/(.+)'], ['location']],
+];
+for (const [text, names, sources] of REVEALED) {
+  test(`"${text}" says where the app reveals its ids`, () => {
+    const [first, ...others] = protocolsOf(text);
+    assert.deepEqual(
+      [first, ...others].map((protocol) => protocol?.name),
+      names,
+    );
+    assert.equal(first?.mintedBy, 'app');
+    assert.deepEqual(
+      first.discoveries.map(({ from }) => from),
+      sources,
+    );
+  });
+}
+
+// prettier-ignore
 const MISTAKES: readonly (readonly [text: string, mistakes: readonly string[]])[] = [
   ['', [`${EXPECTED}, got ""`]],
   ['mcp,,rpc', [`${EXPECTED}, got ""`]],
@@ -72,6 +94,11 @@ const MISTAKES: readonly (readonly [text: string, mistakes: readonly string[]])[
   ['cookie:a b', [`${EXPECTED}, got "cookie:a b"`]],
   ['cookie:a=b', [`${EXPECTED}, got "cookie:a=b"`]],
   ['toString', [`${EXPECTED}, got "toString"`]],
+  ['rpc, path:^/(a) from jsn:/id', ['has an unknown source "jsn:/id" at column 22: expected json:/POINTER, location or response-header:NAME']],
+  ['path:^/(a) from location, json:id', ['has an unknown source "json:id" at column 27: expected json:/POINTER, location or response-header:NAME']],
+  ['path:^/(a) from ', ['has an unknown source "" at column 16: expected json:/POINTER, location or response-header:NAME']],
+  ['cookie:a from location', ['has a "from" at column 10 that belongs to no path:REGEX or query:NAME']],
+  ['path:^/a from location', ['holds a pattern that has no group (...) for the id: "path:^/a"']],
   ['mcp,rpc,mcp', ['must name each protocol once, got "mcp" again']],
   ['one,mcp,two', [`${EXPECTED}, got "one"`, `${EXPECTED}, got "two"`]],
 ];
