@@ -91,10 +91,10 @@ export function createAffinityCookie(options: AffinityCookieOptions): AffinityCo
     removeFrom: (rawHeaders) => withoutCookie(rawHeaders, name),
     addTo: (response, request) => {
       const { rawHeaders } = response;
-      const [value, ...others] = readCookieValues(request.rawHeaders, name);
-      const issued = value !== undefined && others.length === 0 ? parseIssued(value) : undefined;
-      if ((issued && isFresh(issued)) || !mayCarryCookie(response, request, clock))
-        return rawHeaders;
+      const issued = readCookieValues(request.rawHeaders, name).map(parseIssued);
+      const isOurs = issued.every((value) => value?.machine === self);
+      const isRenewed = isOurs && issued.some((value) => value !== undefined && isFresh(value));
+      if (isRenewed || !mayCarryCookie(response, request, clock)) return rawHeaders;
       return [...rawHeaders, 'set-cookie', lineOf(request)];
     },
     expire: (request) => {
@@ -146,8 +146,11 @@ function mayCarryCookie(
   return !mayBeShared(response.rawHeaders, clock);
 }
 
-/** For caches of a service in front of the app (RFC 9213; Edge Architecture Specification): the first one counts. */
-const TARGETED_FIELDS = ['cdn-cache-control', 'surrogate-control'];
+/**
+ * For caches in front of the app (RFC 9213; Edge Architecture Specification). Each cache knows some of them, so the
+ * response may be kept if any field allows it.
+ */
+const TARGETED_FIELDS = ['cdn-cache-control', 'cloudflare-cdn-cache-control', 'surrogate-control'];
 
 /**
  * Whether a cache may keep the response and serve it to other clients (RFC 9111 §3), all of which would follow
@@ -155,31 +158,32 @@ const TARGETED_FIELDS = ['cdn-cache-control', 'surrogate-control'];
  * a cookie by their own estimate.
  */
 function mayBeShared(rawHeaders: readonly string[], clock: Pick<Clock, 'now'>): boolean {
-  for (const field of TARGETED_FIELDS) {
-    const directives = directivesIn(rawHeaders, field);
-    if (directives.size > 0) return !isForOne(directives) && directives.get('max-age') !== 0;
-  }
+  if (TARGETED_FIELDS.some((field) => allowsSharing(directivesIn(rawHeaders, field)))) return true;
   const directives = directivesIn(rawHeaders, 'cache-control');
-  if (['public', 's-maxage', 'immutable'].some((name) => directives.has(name))) return true;
-  if (isForOne(directives)) return false;
-  const maxAge = directives.get('max-age');
-  if (maxAge !== undefined) return maxAge !== 0;
+  if (allowsSharing(directives)) return true;
+  if (isForOne(directives) || directives.has('max-age')) return false;
   const expiresAt = parseCookieDate(headerValue(rawHeaders, 'expires') ?? '');
   return expiresAt !== undefined && expiresAt > clock.now();
+}
+
+function allowsSharing(directives: ReadonlyMap<string, number>): boolean {
+  if (['public', 's-maxage', 'immutable'].some((name) => directives.has(name))) return true;
+  const maxAge = directives.get('max-age');
+  return maxAge !== undefined && maxAge !== 0 && !isForOne(directives);
 }
 
 function isForOne(directives: ReadonlyMap<string, number>): boolean {
   return directives.has('private') || directives.has('no-store');
 }
 
-/** With their numbers; NaN for what has none. */
+/** With their numbers; NaN for what has none. The first of a name counts; `private="x-foo"` keeps only that field. */
 function directivesIn(rawHeaders: readonly string[], field: string): ReadonlyMap<string, number> {
   const directives = new Map<string, number>();
   for (let i = 0; i < rawHeaders.length; i += 2) {
     if (!isHeader(rawHeaders[i], field)) continue;
     for (const directive of (rawHeaders[i + 1] ?? '').toLowerCase().split(',')) {
       const [name = '', value = ''] = directive.split('=', 2).map((part) => part.trim());
-      if (name !== '')
+      if (name !== '' && !directives.has(name) && !(name === 'private' && value !== ''))
         directives.set(name, /^"?\d+"?$/.test(value) ? Number(value.replaceAll('"', '')) : NaN);
     }
   }

@@ -1,11 +1,13 @@
 /** Which responses may reveal an id in their body, and the inspector that each gets. */
 import { WholeBodyInspector, type BodyInspector } from './body-inspector.ts';
-import { headerIncludes, type RequestHead, type ResponseHead } from './heads.ts';
+import { headerIncludes, headerValue, type RequestHead, type ResponseHead } from './heads.ts';
 import type { RequestIds } from './request-ids.ts';
+import { createCompressedInspector } from './compressed-inspector.ts';
+import { pathOf } from './id-locations.ts';
 import { SseEndpointInspector } from './sse-endpoint-discovery.ts';
 import { SseMessageInspector } from './sse-message-discovery.ts';
 import type { BodyDiscovery, Discovery, MessageDiscovery, Protocol } from './protocol.ts';
-import type { MachineId } from '../session.ts';
+import { detachedCopy, type MachineId } from '../session.ts';
 
 /** One way in which bodies reveal the ids of a protocol. */
 export interface BodyDiscoverer {
@@ -13,8 +15,6 @@ export interface BodyDiscoverer {
   mayRevealId(request: RequestHead, ids: RequestIds): boolean;
   /** Whether to request that response uncompressed: an inspector can't read compressed bytes. */
   needsPlainBody(request: RequestHead): boolean;
-  /** Whether such a response may reveal an id, compressed or not. */
-  isOfType(response: ResponseHead): boolean;
   /** An inspector for this response, if its body may reveal an id. */
   open(request: RequestHead, response: ResponseHead): OpenedInspector | undefined;
 }
@@ -56,19 +56,8 @@ function createBodyDiscoverer(
     case 'set-cookie':
     case 'location':
       return undefined;
-    case 'sse-endpoint': {
-      const { names } = discovery;
-      return {
-        mayRevealId: mayOpenStream,
-        needsPlainBody: ({ rawHeaders }) =>
-          headerIncludes(rawHeaders, STREAM_HEADER, 'text/event-stream'),
-        ...opener(
-          EVENT_STREAM,
-          (request) => new SseEndpointInspector({ ...options, protocol, names, request }),
-          true,
-        ),
-      };
-    }
+    case 'sse-endpoint':
+      return endpointDiscoverer(protocol, discovery.names, options);
     case 'body':
       return revealedByRequest(protocol, discovery, discovery.contentTypes, () => {
         return new WholeBodyInspector(protocol, discovery);
@@ -90,26 +79,45 @@ function revealedByRequest(
   return {
     mayRevealId: (request, ids) => !hasIdOf(protocol, ids) && mayRevealId(request),
     needsPlainBody: () => true,
-    ...opener(contentTypes, createInspector, false),
+    open: (_, response) =>
+      isReadable(response, contentTypes)
+        ? { inspector: createInspector(), changesLength: false }
+        : undefined,
   };
 }
 
-function opener(
-  contentTypes: readonly string[],
-  createInspector: (request: RequestHead) => BodyInspector,
-  changesLength: boolean,
-): Pick<BodyDiscoverer, 'isOfType' | 'open'> {
-  const isOfType: BodyDiscoverer['isOfType'] = ({ statusCode, rawHeaders }) =>
-    statusCode >= 200 &&
-    statusCode < 300 &&
-    contentTypes.some((type) => headerIncludes(rawHeaders, 'content-type', type));
+/** Streams that were compressed though nothing had announced them: their paths, as many as a server may have. */
+const MAX_STREAM_PATHS = 64;
+
+function endpointDiscoverer(
+  protocol: Protocol,
+  names: readonly string[],
+  options: BodyDiscovererOptions,
+): BodyDiscoverer {
+  const compressedPaths = new Set<string>();
   return {
-    isOfType,
-    // A response that the app compresses despite `accept-encoding: identity` is not inspected.
-    open: (request, response) =>
-      isOfType(response) && !isCompressed(response)
-        ? { inspector: createInspector(request), changesLength }
-        : undefined,
+    mayRevealId: mayOpenStream,
+    needsPlainBody: ({ rawHeaders, target }) =>
+      headerIncludes(rawHeaders, STREAM_HEADER, 'text/event-stream') ||
+      (compressedPaths.size > 0 && compressedPaths.has(pathOf(target))),
+    open: (request, response) => {
+      if (!isOfType(response, EVENT_STREAM) || response.statusCode === 206) return undefined;
+      const coding = codingOf(response);
+      if (coding === undefined) {
+        const inspector = new SseEndpointInspector({ ...options, protocol, names, request });
+        return { inspector, changesLength: true };
+      }
+      const onEndpoint = (): void => {
+        const path = pathOf(request.target);
+        if (compressedPaths.size < MAX_STREAM_PATHS) compressedPaths.add(detachedCopy(path));
+      };
+      const plain = new SseEndpointInspector({
+        ...{ protocol, names, request, hint: undefined, createId: undefined },
+        onEndpoint,
+      });
+      const inspector = createCompressedInspector(coding, plain);
+      return inspector && { inspector, changesLength: false };
+    },
   };
 }
 
@@ -128,7 +136,21 @@ function mayOpenStream(request: RequestHead, ids: RequestIds): boolean {
   return ids.protocol.discoveries.some(({ from }) => from === 'sse-endpoint');
 }
 
-export function isCompressed({ rawHeaders }: ResponseHead): boolean {
-  const isEncoded = headerIncludes(rawHeaders, 'content-encoding', '');
-  return isEncoded && !headerIncludes(rawHeaders, 'content-encoding', 'identity');
+function isOfType(
+  { statusCode, rawHeaders }: ResponseHead,
+  contentTypes: readonly string[],
+): boolean {
+  if (statusCode < 200 || statusCode >= 300) return false;
+  return contentTypes.some((type) => headerIncludes(rawHeaders, 'content-type', type));
+}
+
+/** A response that the app compresses despite `accept-encoding: identity` is not inspected. */
+function isReadable(response: ResponseHead, contentTypes: readonly string[]): boolean {
+  return isOfType(response, contentTypes) && codingOf(response) === undefined;
+}
+
+/** The content coding, in lower case; undefined without one. */
+function codingOf({ rawHeaders }: ResponseHead): string | undefined {
+  const coding = headerValue(rawHeaders, 'content-encoding')?.trim().toLowerCase();
+  return coding === undefined || coding === 'identity' ? undefined : coding;
 }

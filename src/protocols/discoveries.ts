@@ -6,12 +6,7 @@
 import type { Clock } from '../clock.ts';
 import { COOKIE_HEADERS } from './affinity-cookie.ts';
 import type { BodyInspector } from './body-inspector.ts';
-import {
-  createBodyDiscoverers,
-  isCompressed,
-  STREAM_HEADER,
-  type OpenedInspector,
-} from './body-discoveries.ts';
+import { createBodyDiscoverers, STREAM_HEADER, type OpenedInspector } from './body-discoveries.ts';
 import { createHeaderDiscoverer } from './header-discoveries.ts';
 import {
   createHeaderSpotter,
@@ -44,11 +39,6 @@ export interface Discoverer {
    * identity`, as an inspector can't find an id in compressed bytes.
    */
   mayRevealInBody(head: RequestHead, ids: RequestIds): boolean;
-  /**
-   * Whether the body of this response may reveal an id, but is compressed: the app was not asked for plain text,
-   * as nothing in the request announced a stream.
-   */
-  isUnreadable(request: RequestHead, ids: RequestIds, response: ResponseHead): boolean;
   /** Inspects the head of a response of the local app. Never throws. */
   inspectHead(request: RequestHead, ids: RequestIds, response: ResponseHead): HeadDiscoveries;
 }
@@ -112,9 +102,6 @@ export function createDiscoverer(
     revealingHeaders: headers.names,
     mayRevealInBody: (head, ids) =>
       bodies.some((body) => body.mayRevealId(head, ids) && body.needsPlainBody(head)),
-    isUnreadable: (request, ids, response) =>
-      isCompressed(response) &&
-      bodies.some((body) => body.mayRevealId(request, ids) && body.isOfType(response)),
     inspectHead,
   };
 }

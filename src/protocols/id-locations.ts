@@ -169,7 +169,7 @@ function findPathId(path: string, pattern: RegExp): Span | undefined {
   return start === undefined || end === undefined ? undefined : { start, end };
 }
 
-function pathOf(target: string): string {
+export function pathOf(target: string): string {
   const end = target.search(/[?#]/);
   return end === -1 ? target : target.slice(0, end);
 }

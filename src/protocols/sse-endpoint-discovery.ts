@@ -20,6 +20,8 @@ import { parseSseField, SseLineReader } from './sse-lines.ts';
 
 const SPACE = 0x20;
 const TAB = 0x09;
+const LF = 0x0a;
+const CR = 0x0d;
 const DELETE = 0x7f;
 const COMMENT = ':';
 const DATA_FIELD = 'data:';
@@ -35,7 +37,10 @@ export interface SseEndpointOptions {
   readonly names: readonly string[];
   /** The Machine whose hint the id gets in the URL that the client sees, if any. */
   readonly hint: MachineId | undefined;
-  readonly createId: () => string;
+  /** Mints the value of the sidecar's own parameter; undefined where the URL can't be changed. */
+  readonly createId: (() => string) | undefined;
+  /** There is an endpoint event. */
+  readonly onEndpoint?: () => void;
   /** The request that the stream responds to. */
   readonly request: RequestHead;
 }
@@ -58,6 +63,12 @@ export class SseEndpointInspector implements BodyInspector {
     const bytes = held.length === 0 ? chunk : Buffer.concat([held, chunk]);
     let heldFrom = held.length === 0 ? undefined : 0;
     for (let at = held.length; at < bytes.length; at += 1) {
+      if (this.#event.isSkipped) {
+        const end = endOfLine(bytes, at);
+        this.#inspectedBytes += end - at;
+        at = end;
+        if (at === bytes.length) break;
+      }
       const verdict = this.#event.read(bytes[at] ?? 0);
       if (verdict === 'complete') return this.#discover(bytes, heldFrom ?? at);
       heldFrom = verdict === 'hold' ? (heldFrom ?? at) : undefined;
@@ -89,11 +100,13 @@ export class SseEndpointInspector implements BodyInspector {
   /** The id of the session, and the URL that the client sees. Undefined if its requests go elsewhere. */
   #read(url: string): { readonly id: SessionId; readonly shown: string } | undefined {
     const { names, hint, request, createId } = this.#options;
+    this.#options.onEndpoint?.();
     const found = findId(url, names);
     if (found && !carriesId(request, names, found.id)) {
       return { id: found.id, shown: hint === undefined ? url : addHint(url, found.spans, hint) };
     }
-    const id = isOfOwnOrigin(url, request) ? parseSessionId(createId()) : undefined;
+    const mayAdd = createId !== undefined && isOfOwnOrigin(url, request);
+    const id = mayAdd ? parseSessionId(createId()) : undefined;
     if (id === undefined) return undefined;
     const value = hint === undefined ? id : withOwnerHint(id, hint);
     return { id, shown: addOwnParameter(url, value) };
@@ -127,6 +140,11 @@ class EndpointEvent {
 
   get isInComment(): boolean {
     return this.#lines.line === COMMENT;
+  }
+
+  /** What comes up to the end of the line does not matter. */
+  get isSkipped(): boolean {
+    return this.#isRuledOut && this.#lines.line !== '';
   }
 
   /** Not to be called again after `complete`. */
@@ -185,6 +203,12 @@ class EndpointEvent {
     this.url = '';
     return false;
   }
+}
+
+function endOfLine(bytes: Uint8Array, from: number): number {
+  let at = from;
+  while (at < bytes.length && bytes[at] !== LF && bytes[at] !== CR) at += 1;
+  return at;
 }
 
 function trimBlanks(text: string): string {

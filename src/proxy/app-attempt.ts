@@ -36,21 +36,10 @@ export class AppAttempt extends Attempt {
   /** Ends the pending claim of this request, which peers receive. */
   #endClaim: (() => void) | undefined;
 
-  /** The app was asked not to compress its response. */
-  readonly #isPlain: boolean;
-
-  /** `isRepeated`: the app has compressed a response that may reveal an id. */
-  constructor(
-    request: AttemptedRequest,
-    routed: Routed,
-    parts: AppAttemptParts,
-    isRepeated = false,
-  ) {
-    const isPlain = isRepeated || parts.discoverer.mayRevealInBody(request.head, routed.ids);
-    const sent = requestToApp(request, routed, request.takeBody(), isPlain, parts);
+  constructor(request: AttemptedRequest, routed: Routed, parts: AppAttemptParts) {
+    const sent = requestToApp(request, routed, request.takeBody(), parts);
     super(request, routed, parts.upstream, sent, parts);
     this.#parts = parts;
-    this.#isPlain = isPlain;
   }
 
   override start(): void {
@@ -66,10 +55,6 @@ export class AppAttempt extends Attempt {
     const instead = this.#responseInstead(head);
     if (instead) {
       this.request.respondInstead(instead);
-      return undefined;
-    }
-    if (this.#isToBeRepeated(head)) {
-      this.request.repeatUncompressed();
       return undefined;
     }
     const response = this.request.from === 'peer' ? withoutRefusal(head) : head;
@@ -94,12 +79,6 @@ export class AppAttempt extends Attempt {
     if (!routed.key || !olderSessions.isRejected(this.request.head, routed, head)) return undefined;
     bindings.endSession(routed.key);
     return errorResponse(404, 'unknown-session', routed.ids);
-  }
-
-  /** A stream may begin a session though nothing in its request has announced a stream. */
-  #isToBeRepeated(head: ParsedResponseHead): boolean {
-    if (this.#isPlain || !this.#mayRepeat()) return false;
-    return this.#parts.discoverer.isUnreadable(this.request.head, this.routed.ids, head);
   }
 
   /** After a lost claim, sends the client to the winner if the request may be repeated (invariant 1). */

@@ -24,7 +24,7 @@ import {
 
 export interface AttemptRequestParts {
   readonly self: MachineId;
-  readonly discoverer: Pick<Discoverer, 'mayRevealInBody' | 'isUnreadable'>;
+  readonly discoverer: Pick<Discoverer, 'mayRevealInBody'>;
   readonly removeHints: RemoveOwnerHints;
   /** Removes the affinity cookie from a request's fields; returns the same array if it has none. */
   readonly removeCookie: (rawHeaders: readonly string[]) => readonly string[];
@@ -37,15 +37,14 @@ export interface AttemptRequestParts {
 type SentFields = Pick<RequestChanges, 'target' | 'cuts'> &
   Partial<Pick<RequestChanges, 'rawHeaders'>>;
 
-/** `isToBePlain`: the app is asked not to compress its response. HOT PATH. */
+/** HOT PATH. */
 export function requestToApp(
   request: ReceivedRequest,
   routed: Routed,
   body: Buffer | undefined,
-  isToBePlain: boolean,
   parts: AttemptRequestParts,
 ): SerializedRequest {
-  const fields = fieldsForApp(request, routed, isToBePlain, parts);
+  const fields = fieldsForApp(request, routed, parts);
   const { rawHeaders = [] } = fields;
   const { host, authority } = request.incoming.head;
   const named = request.from === 'edge' ? host : headerValue(rawHeaders, 'host');
@@ -94,12 +93,12 @@ function outgoing(
 /** Without the hints and cookies that the sidecar gave the client. */
 function fieldsForApp(
   request: ReceivedRequest,
-  { wholeId }: Routed,
-  isToBePlain: boolean,
-  { removeHints, removeCookie }: AttemptRequestParts,
+  { ids, wholeId }: Routed,
+  { removeHints, removeCookie, discoverer }: AttemptRequestParts,
 ): SentFields {
   const { head, from, incoming } = request;
   const clean = removeHints(head, wholeId);
+  const isToBePlain = discoverer.mayRevealInBody(head, ids);
   if (from === 'edge' && !isToBePlain && removeCookie(head.rawHeaders) === head.rawHeaders) {
     const { target } = clean;
     if (clean.rawHeaders === head.rawHeaders) return { target };

@@ -25,8 +25,6 @@ export interface AttemptedRequest extends ReceivedRequest {
   respondInstead(response: ErrorResponse): void;
   /** Ends the attempt: that Machine has won the claim. */
   goToWinner(winner: MachineId): void;
-  /** Ends the attempt: sends the request to the app again, which is asked not to compress its response. */
-  repeatUncompressed(): void;
   /** The attempt failed before a response, so the request still needs one. */
   onAttemptFailed(error: UpstreamError): void;
   onMalformedBody(why: MalformedRequest): void;

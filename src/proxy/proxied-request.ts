@@ -150,12 +150,6 @@ export class ProxiedRequest
     this.#respond(response);
   }
 
-  repeatUncompressed(): void {
-    const { routed } = this.record;
-    this.#abortAttempt();
-    if (routed) this.#attempt(new AppAttempt(this, routed, this.#parts, true));
-  }
-
   goToWinner(winner: MachineId): void {
     const routed = this.record.routed;
     this.#abortAttempt();

@@ -21,6 +21,9 @@ import type { Trace } from './trace.ts';
 
 type Found = FoundOwner | undefined;
 
+/** What Fly.io names a Machine. */
+const FLY_MACHINE = /^[0-9a-f]{14}$/;
+
 const NONE: OwnerLookup = { kind: 'none' };
 const IN_FLIGHT_HERE: OwnerLookup = { kind: 'none', isInFlightHere: true };
 const STORE_UNKNOWN: OwnerLookup = { kind: 'inconclusive', mayBeOurs: true };
@@ -80,19 +83,22 @@ export class OwnerFinder {
     if (typeof stored !== 'string') return { ...lookup, stored };
     const key = this.#keyOf(found.id);
     const split = await this.#lookups.lookUp(key, trace);
-    const isHint = hasHadOwner(split, hint) || (await this.#namesMachine(hint, trace));
+    const isHint = hasHadOwner(split, hint) || (await this.#namesMachine(lookup));
     return isHint
       ? { ...lookup, stored: split, key, wholeId: undefined }
       : { ...lookup, stored, found: { ...found, hint: undefined } };
   }
 
   /** Whether a Machine has that name, running or stopped. If the directory can't be read, it may (invariant 11). */
-  async #namesMachine(hint: MachineId | undefined, trace: Trace): Promise<boolean> {
+  async #namesMachine({ found: { hint }, facts, trace }: SessionLookup): Promise<boolean> {
     const { liveness } = this.#parts;
     if (hint === undefined || liveness.isConfirmedGone(hint)) return false;
     if (liveness.listing(hint) !== 'none') return true;
-    // It may have started since the last refresh, and have minted the id.
-    const foundNewcomer = await this.#lookups.findNewMachines(trace, false);
+    // A peer has read the directory already.
+    if (facts.from === 'peer') return false;
+    // It may have started since the last refresh, and have minted the id. Other names are hardly ever one.
+    const isHurried = !FLY_MACHINE.test(hint);
+    const foundNewcomer = await this.#lookups.findNewMachines(trace, isHurried);
     return foundNewcomer === undefined || liveness.listing(hint) !== 'none';
   }
 

@@ -18,6 +18,7 @@ import {
   isReplayUsedUp,
   type ArrivedRequest,
   type FactsParts,
+  type KnownOwner,
   type MachineState,
   type OwnerLookup,
   type RoutingFacts,
@@ -64,6 +65,24 @@ const NO_OWNER: Known = { owner: { kind: 'none' } };
 /** A failed owner lookup proves nothing (invariant 11). */
 const UNCERTAIN: Known = { owner: { kind: 'inconclusive', mayBeOurs: true } };
 
+type FoundIds = RequestIds & { readonly kind: 'found' };
+type Rank = (known: Known) => boolean;
+
+/**
+ * What is known of several values of one cookie, the surest first. A hint may be of a session that has ended. If
+ * nothing is certain, that counts before "no owner": a session may be alive (invariant 11).
+ */
+const RANKS: readonly Rank[] = [
+  ({ owner }) => isKnown(owner, ['store', 'peers']) && owner.liveness !== 'gone',
+  ({ owner }) => isKnown(owner, ['hint']) && owner.liveness !== 'gone',
+  ({ owner }) => owner.kind === 'inconclusive',
+  ({ owner }) => owner.kind === 'owner',
+];
+
+function isKnown(owner: OwnerLookup, by: readonly KnownOwner['knownBy'][]): owner is KnownOwner {
+  return owner.kind === 'owner' && by.includes(owner.knownBy);
+}
+
 export class Router {
   readonly #parts: RouteParts;
   readonly #factsParts: FactsParts;
@@ -93,7 +112,7 @@ export class Router {
     const ids = this.#parts.readIds(request.head);
     trace?.(sessionStep(request.head, ids));
     if (ids.kind === 'conflict') return this.decideEarly('conflicting-ids', trace);
-    if (ids.kind === 'found' && ids.others) return this.#routeFirstOwned(request, ids, trace);
+    if (ids.kind === 'found' && ids.others) return this.#routeBestOwned(request, ids, trace);
     return this.#routeWith(request, ids, trace);
   }
 
@@ -112,21 +131,47 @@ export class Router {
     return known.then(onKnown, () => onKnown(UNCERTAIN));
   }
 
-  /** Of several values of one cookie, the first that has an owner is the session. None has: there is no id. */
-  async #routeFirstOwned(
+  /** Of several values of one cookie, the session is the one whose owner is known best; with none, there is no id. */
+  async #routeBestOwned(
     request: ArrivedRequest,
-    { others = [], ...first }: RequestIds & { readonly kind: 'found' },
+    { others = [], ...first }: FoundIds,
     trace: Trace,
   ): Promise<Routed> {
-    for (const value of [first, ...others]) {
-      const ids = { ...value, kind: 'found' } as const;
-      const facts = factsOf(request, ids, this.#factsParts);
-      const known = await this.#parts.owners.find(ids, facts, request, trace);
-      const { owner } = known;
-      if (owner.kind === 'owner' && owner.liveness !== 'gone')
-        return this.#decide(ids, facts, known, trace);
+    const candidates = await Promise.all(
+      [first, ...others].map(async (value) => {
+        const ids = { ...value, kind: 'found' } as const;
+        const facts = factsOf(request, ids, this.#factsParts);
+        const known = await this.#findOwner(request, ids, facts, trace);
+        return { ids, facts, known };
+      }),
+    );
+    const isSentHere = request.from === 'peer' || candidates.some(({ facts }) => facts.wasReplayed);
+    const ranks = isSentHere ? [this.#isOwn, this.#isHere] : [this.#isOwn, ...RANKS];
+    for (const has of ranks) {
+      const best = candidates.find(({ known }) => has(known));
+      if (best) return this.#decide(best.ids, best.facts, best.known, trace);
     }
     return this.#routeWith(request, NO_ID, trace);
+  }
+
+  readonly #isOwn: Rank = ({ owner }) =>
+    isKnown(owner, ['store']) && owner.machine === this.#parts.self;
+
+  readonly #isHere: Rank = ({ owner }) =>
+    owner.kind === 'owner' && owner.machine === this.#parts.self;
+
+  /** Never rejects: a failed owner lookup proves nothing (invariant 11). */
+  async #findOwner(
+    request: ArrivedRequest,
+    ids: FoundIds,
+    facts: RoutingFacts,
+    trace: Trace,
+  ): Promise<Known> {
+    try {
+      return await this.#parts.owners.find(ids, facts, request, trace);
+    } catch {
+      return UNCERTAIN;
+    }
   }
 
   /** For a request whose session is not looked up. */

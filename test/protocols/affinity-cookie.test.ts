@@ -84,6 +84,7 @@ for (const [claim, sent, lines] of [
   ['an expired one is set again', [`aff=a1.${at(-700)}`], [LINE]],
   ['one from the future is set again', [`aff=a1.${at(3)}`], [LINE]],
   ['one whose clock is a second ahead is fresh', [`aff=a1.${at(1)}`], []],
+  ['two of this Machine, one of them fresh, are kept', [`aff=a1.${NOW}; aff=a1.${at(-700)}`], []],
   ['two different ones are replaced', [`aff=a1.${NOW}; aff=b2.${NOW}`], [LINE]],
 ] as const) {
   test(`set: ${claim}`, () => {
@@ -151,11 +152,46 @@ for (const [claim, statusCode, rawHeaders, method, isSet] of [
     false,
   ],
   [
-    'a response that a CDN may not keep',
+    'not a response that only some CDNs may not keep',
     200,
     ['CDN-Cache-Control', 'no-store', 'cache-control', 'max-age=60'],
     'GET',
+    false,
+  ],
+  [
+    'not a public response that a surrogate may not keep',
+    200,
+    ['Surrogate-Control', 'no-store', 'cache-control', 'public, max-age=60'],
+    'GET',
+    false,
+  ],
+  [
+    'not a response that one CDN keeps',
+    200,
+    ['Cloudflare-CDN-Cache-Control', 'max-age=60'],
+    'GET',
+    false,
+  ],
+  [
+    'a private response that no CDN keeps',
+    200,
+    ['CDN-Cache-Control', 'no-store', 'cache-control', 'private'],
+    'GET',
     true,
+  ],
+  [
+    'not a response of which one field is private',
+    200,
+    ['cache-control', 'max-age=60, private="x-foo"'],
+    'GET',
+    false,
+  ],
+  [
+    'not a response whose first length of life counts',
+    200,
+    ['cache-control', 'max-age=60, max-age=0'],
+    'GET',
+    false,
   ],
   [
     'not a response with directives over two lines',

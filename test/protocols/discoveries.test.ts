@@ -1,6 +1,7 @@
 import type { RequestHead, ResponseHead } from '../../src/protocols/heads.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import { createRequestIdReader } from '../../src/protocols/request-ids.ts';
 import { createDiscoverer, type HeadDiscoveries } from '../../src/protocols/discoveries.ts';
 import { createTestClock } from '../support/clock.ts';
@@ -121,7 +122,8 @@ const EVENT_STREAM = ['Content-Type', 'text/event-stream; charset=utf-8'];
 const STREAMS: readonly (readonly [claim: string, request: RequestHead, response: ResponseHead, isInspected: boolean])[] = [
   ['an event stream for a request without an id is inspected', get('/sse'), responseWith(200, ...EVENT_STREAM), true],
   ['a plain one as well', get('/sse'), responseWith(200, ...EVENT_STREAM, 'content-encoding', 'identity'), true],
-  ['a compressed one is not inspected', get('/sse'), responseWith(200, ...EVENT_STREAM, 'Content-Encoding', 'gzip'), false],
+  ['a compressed one is inspected', get('/sse'), responseWith(200, ...EVENT_STREAM, 'Content-Encoding', 'gzip'), true],
+  ['one of an unknown coding is not inspected', get('/sse'), responseWith(200, ...EVENT_STREAM, 'Content-Encoding', 'gzip, br'), false],
   ['a response to a POST is not inspected', post('/mcp'), responseWith(200, ...EVENT_STREAM), false],
   ['one of a known session is not inspected', get('/mcp', 'mcp-session-id', 'abc'), responseWith(200, ...EVENT_STREAM), false],
   ['one that is opened with an older id is inspected', get('/sse?session_id=abc'), responseWith(200, ...EVENT_STREAM), true],
@@ -144,20 +146,29 @@ test('streams: a hint or a parameter makes them longer, so an announced length i
   }
 });
 
-test('streams: a compressed one that was not announced is unreadable', () => {
+test('streams: the path of a compressed endpoint is requested uncompressed from then on', () => {
   const discoverer = createDiscoverer(PROTOCOLS, {
     ...{ hints: true, self: machine('me'), clock, createId: () => 'token' },
   });
   const readIds = createRequestIdReader(PROTOCOLS, { hints: true });
-  const isUnreadable = (request: RequestHead, ...headers: string[]): boolean =>
-    discoverer.isUnreadable(request, readIds(request), responseWith(200, ...headers));
-  const gzip = ['content-encoding', 'gzip'];
-  assert.equal(isUnreadable(get('/sse'), ...EVENT_STREAM, ...gzip), true);
-  assert.equal(isUnreadable(get('/sse'), ...EVENT_STREAM), false);
-  assert.equal(isUnreadable(get('/sse'), ...EVENT_STREAM, 'content-encoding', 'identity'), false);
-  assert.equal(isUnreadable(get('/'), 'content-type', 'text/html', ...gzip), false);
-  assert.equal(isUnreadable(post('/'), ...EVENT_STREAM, ...gzip), false);
-  assert.equal(isUnreadable(get('/', 'mcp-session-id', 'a'), ...EVENT_STREAM, ...gzip), false);
+  const mayReveal = (request: RequestHead): boolean =>
+    discoverer.mayRevealInBody(request, readIds(request));
+  const gzip = responseWith(200, ...EVENT_STREAM, 'content-encoding', 'gzip');
+  const streamAt = (target: string, text: string): void => {
+    const { inspector } = discoverer.inspectHead(get(target), { kind: 'none' }, gzip);
+    assert.ok(inspector);
+    inspector.push(gzipSync(text));
+  };
+  streamAt('/chat?a', 'data: {"a":1}\n\n');
+  streamAt('/sse?a', 'event: endpoint\ndata: /m/1\n\n');
+  assert.equal(mayReveal(get('/chat')), false);
+  assert.equal(mayReveal(get('/sse?b')), true);
+  assert.equal(mayReveal(post('/sse')), false);
+});
+
+test('streams: a partial one is not inspected', () => {
+  const response = responseWith(206, ...EVENT_STREAM);
+  assert.equal(discoveriesIn(get('/sse'), response).inspector, undefined);
 });
 
 test('streams: only a requested event stream is requested uncompressed', () => {

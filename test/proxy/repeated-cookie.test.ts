@@ -9,6 +9,12 @@ async function startApp(t: TestContext, name: string): Promise<number> {
   let count = 0;
   const ids = new Set<string>();
   return serveApp(t, (req, res) => {
+    if (req.url === '/logout') {
+      ids.clear();
+      res.setHeader('set-cookie', 'sid=; Path=/; Max-Age=0');
+      res.end(name);
+      return;
+    }
     if (req.url === '/login') {
       const id = `${name}-${(count += 1)}`;
       ids.add(id);
@@ -62,5 +68,24 @@ for (const hints of ['true', 'false']) {
     const cookie = await logIn(m1, 'sid=a; sid=b');
     const elsewhere = await call(m2, '/', `sid=a; sid=b; ${cookie}`);
     assert.match(elsewhere.headers.get('fly-replay') ?? '', /^instance=m1;/);
+  });
+
+  test(`a session that has ended elsewhere is not preferred to a live one (hints ${hints})`, async (t) => {
+    const [m1, m2] = await startTwo(t, env);
+    const ended = await logIn(m2);
+    assert.equal((await call(m2, '/logout', ended)).status, 200);
+    const alive = await logIn(m1);
+    const sent = `${ended}; ${alive}`;
+    assert.equal((await call(m1, '/', sent)).status, 200);
+    const elsewhere = await call(m2, '/', sent);
+    assert.match(elsewhere.headers.get('fly-replay') ?? '', /^instance=m1;/);
+  });
+
+  test(`while a Machine that may own one does not answer, none is given up (hints ${hints})`, async (t) => {
+    const [m1, m2] = await startTwo(t, { ...env, UNKNOWN_SESSION: 'reject' });
+    const cookie = await logIn(m1);
+    await m1.sidecar.stop();
+    const { status } = await call(m2, '/', `${cookie}; sid=older`);
+    assert.ok(status === 503 || status === 307, String(status));
   });
 }
