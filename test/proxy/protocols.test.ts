@@ -320,7 +320,8 @@ test('several protocols of one app work together', async (t) => {
 
 test('each protocol has its own error response', async (t) => {
   const app = await serveApp(t, (_req, res) => res.end());
-  const env = { SESSION_PROTOCOLS: 'mcp,socket.io,cookie:sid', UNKNOWN_SESSION: 'reject' };
+  const protocols = 'mcp,socket.io,header:x-room,cookie:sid';
+  const env = { SESSION_PROTOCOLS: protocols, UNKNOWN_SESSION: 'reject' };
   const { ports } = await startTestSidecar(t, app, env);
   const errorOf = async (path: string, headers: Record<string, string> = {}): Promise<unknown> => {
     const response = await fetch(`http://127.0.0.1:${ports.public}${path}`, { headers });
@@ -338,9 +339,12 @@ test('each protocol has its own error response', async (t) => {
     { code: 1, message: 'Session ID unknown' },
   ]);
   const problem = { type: 'about:blank', title: 'Session not found', status: 404 };
-  assert.deepEqual(await errorOf('/', { cookie: 'sid=a' }), [
+  assert.deepEqual(await errorOf('/', { 'x-room': 'a' }), [
     404,
     'application/problem+json',
     problem,
   ]);
+  const url = `http://127.0.0.1:${ports.public}`;
+  const page = await fetch(url, { headers: { cookie: 'sid=a' } });
+  assert.equal(page.status, 200, 'an unknown cookie is for the app to judge');
 });
