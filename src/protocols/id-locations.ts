@@ -4,7 +4,7 @@
  * lets it: `session_id` in a query is MCP's and also any RPC's.
  */
 import { findCookieValue } from './cookie.ts';
-import { OWN_PARAMETER } from './own-parameter.ts';
+import { OWN_PARAMETER, readOwnParameter } from './own-parameter.ts';
 import { MAX_PATH_CHARACTERS } from './path-pattern.ts';
 import {
   CONFLICT,
@@ -109,6 +109,12 @@ export function createReader(location: IdLocation): IdReader['read'] {
 
 /** Values are compared unescaped: `%61` and `a` are the same id to every app. */
 function createQueryReader(name: string): IdReader['read'] {
+  if (name === OWN_PARAMETER) {
+    return ({ target }) => {
+      const text = readOwnParameter(target);
+      return text === undefined ? undefined : decodeQueryText(text);
+    };
+  }
   return ({ target }) => {
     const query = findQuery(target);
     let reading: string | undefined;

@@ -16,35 +16,44 @@ export function addOwnParameter(url: string, value: string): string {
   return `${url.slice(0, end)}${separator}${OWN_PARAMETER}=${value}${url.slice(end)}`;
 }
 
-/** The target as the app wrote it; the very same text if the parameter is not in it. HOT PATH. */
+/**
+ * The target as the app wrote it; the very same text if the parameter is not in it. Of several, the last is ours:
+ * another sidecar, in front of an app behind this one's, has added its own before. HOT PATH.
+ */
 export function cutOwnParameter(target: string): string {
-  const query = target.includes('?') ? findQuery(target) : undefined;
-  if (!query || !mayHoldIt(target)) return target;
-  const kept = pairsOf(target, query).filter((pair) => !isOwn(target.slice(pair.start, pair.end)));
-  const isAbsent = kept.length === pairsOf(target, query).length;
-  if (isAbsent) return target;
-  const text = kept.map(({ start, end }) => target.slice(start, end)).join('&');
+  const pair = findOwnPair(target);
+  if (!pair) return target;
+  const { start, end } = pair;
+  if (target[start - 1] === '&') return target.slice(0, start - 1) + target.slice(end);
   // The question mark came with the parameter if nothing else is behind it.
-  const path = target.slice(0, kept.length === 0 ? query.start - 1 : query.start);
-  return path + text + target.slice(query.end);
+  const isAlone = target[end] !== '&';
+  return target.slice(0, isAlone ? start - 1 : start) + target.slice(isAlone ? end : end + 1);
 }
 
-function mayHoldIt(target: string): boolean {
-  return target.includes(OWN_PARAMETER) || target.includes('%');
+/** Its value, still escaped. */
+export function readOwnParameter(target: string): string | undefined {
+  const pair = findOwnPair(target);
+  if (!pair) return undefined;
+  const text = target.slice(pair.start, pair.end);
+  const equals = text.indexOf('=');
+  return equals === -1 ? '' : text.slice(equals + 1);
+}
+
+/** Where the last pair of that name is. */
+function findOwnPair(target: string): Span | undefined {
+  if (!target.includes('?')) return undefined;
+  const query = findQuery(target);
+  if (!query || !(target.includes(OWN_PARAMETER) || target.includes('%'))) return undefined;
+  for (let end = query.end; end >= query.start;) {
+    const start = Math.max(query.start, target.lastIndexOf('&', end - 1) + 1);
+    if (isOwn(target.slice(start, end))) return { start, end };
+    end = start - 1;
+  }
+  return undefined;
 }
 
 function isOwn(pair: string): boolean {
   const equals = pair.indexOf('=');
-  return decodeQueryText(equals === -1 ? pair : pair.slice(0, equals)) === OWN_PARAMETER;
-}
-
-function pairsOf(target: string, query: Span): readonly Span[] {
-  const pairs: Span[] = [];
-  for (let start = query.start; ;) {
-    const mark = target.indexOf('&', start);
-    const end = mark === -1 || mark > query.end ? query.end : mark;
-    pairs.push({ start, end });
-    if (end === query.end) return pairs;
-    start = end + 1;
-  }
+  const name = equals === -1 ? pair : pair.slice(0, equals);
+  return name === OWN_PARAMETER || (name.includes('%') && decodeQueryText(name) === OWN_PARAMETER);
 }

@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { addOwnParameter, cutOwnParameter } from '../../src/protocols/own-parameter.ts';
+import {
+  addOwnParameter,
+  cutOwnParameter,
+  readOwnParameter,
+} from '../../src/protocols/own-parameter.ts';
 
 const VALUE = '0123abcd~m1';
 
@@ -13,7 +17,9 @@ const CUTS: readonly (readonly [target: string, cut: string])[] = [
   ['/m?a&fly-affinity=a~m1&b', '/m?a&b'],
   ['/m?&fly-affinity=a', '/m?'],
   ['/m?fly-affinity', '/m'],
-  ['/m?fly-affinity=a&fly-affinity=b', '/m'],
+  ['/m?fly-affinity=a&fly-affinity=b', '/m?fly-affinity=a'],
+  ['/m?a=b&fly-affinity=a&x&fly-affinity=b', '/m?a=b&fly-affinity=a&x'],
+  ['/m?fly-affinity=a&', '/m?'],
   ['/m?fly%2Daffinity=a&x=%zz', '/m?x=%zz'],
   ['/m?a=b&&fly-affinity=a#f?fly-affinity=b', '/m?a=b&#f?fly-affinity=b'],
 ];
@@ -65,4 +71,13 @@ test('whatever a URL is, the parameter that is added to it is cut out again, byt
 test('ten thousand other parameters are passed over in one pass', () => {
   const others = 'a=%41&'.repeat(10_000);
   assert.equal(cutOwnParameter(`/?${others}fly-affinity=x`), `/?${others.slice(0, -1)}`);
+});
+
+test('of two sidecars in a row each reads and cuts its own', () => {
+  const inner = addOwnParameter('/m/1', 'inner~i1');
+  const outer = addOwnParameter(inner, 'outer~o1');
+  assert.equal(readOwnParameter(outer), 'outer~o1');
+  assert.equal(cutOwnParameter(outer), inner);
+  assert.equal(readOwnParameter(inner), 'inner~i1');
+  assert.equal(cutOwnParameter(inner), '/m/1');
 });
