@@ -109,12 +109,7 @@ export function createReader(location: IdLocation): IdReader['read'] {
 
 /** Values are compared unescaped: `%61` and `a` are the same id to every app. */
 function createQueryReader(name: string): IdReader['read'] {
-  if (name === OWN_PARAMETER) {
-    return ({ target }) => {
-      const text = readOwnParameter(target);
-      return text === undefined ? undefined : decodeQueryText(text);
-    };
-  }
+  if (name === OWN_PARAMETER) return ({ target }) => readOwnParameter(target);
   return ({ target }) => {
     const query = findQuery(target);
     let reading: string | undefined;

@@ -3,8 +3,8 @@
  * sidecar adds it to the URL that an `endpoint` event gives to the client, and cuts it out of the requests that
  * come back, so that the app sees each URL as it wrote it. Its value is an id that the sidecar mints.
  */
-import type { Span } from './heads.ts';
-import { decodeQueryText, findQuery } from './query.ts';
+import { textAt, type Span } from './heads.ts';
+import { decodeQueryText, findQuery, findQueryValues } from './query.ts';
 
 export const OWN_PARAMETER = 'fly-affinity';
 
@@ -30,30 +30,24 @@ export function cutOwnParameter(target: string): string {
   return target.slice(0, isAlone ? start - 1 : start) + target.slice(isAlone ? end : end + 1);
 }
 
-/** Its value, still escaped. */
+/** Its value, unescaped. */
 export function readOwnParameter(target: string): string | undefined {
-  const pair = findOwnPair(target);
-  if (!pair) return undefined;
-  const text = target.slice(pair.start, pair.end);
-  const equals = text.indexOf('=');
-  return equals === -1 ? '' : text.slice(equals + 1);
+  const value = findOwnValue(target);
+  return value && decodeQueryText(textAt(target, value));
 }
 
 /** Where the last pair of that name is. */
 function findOwnPair(target: string): Span | undefined {
-  if (!target.includes('?')) return undefined;
-  const query = findQuery(target);
-  if (!query || !(target.includes(OWN_PARAMETER) || target.includes('%'))) return undefined;
-  for (let end = query.end; end >= query.start;) {
-    const start = Math.max(query.start, target.lastIndexOf('&', end - 1) + 1);
-    if (isOwn(target.slice(start, end))) return { start, end };
-    end = start - 1;
-  }
-  return undefined;
+  const value = findOwnValue(target);
+  return value && { start: startOfPair(target, value.start), end: value.end };
 }
 
-function isOwn(pair: string): boolean {
-  const equals = pair.indexOf('=');
-  const name = equals === -1 ? pair : pair.slice(0, equals);
-  return name === OWN_PARAMETER || (name.includes('%') && decodeQueryText(name) === OWN_PARAMETER);
+function findOwnValue(target: string): Span | undefined {
+  // A name may be escaped. The usual target has neither.
+  const mayHaveIt = target.includes(OWN_PARAMETER) || target.includes('%');
+  return mayHaveIt ? findQueryValues(target, OWN_PARAMETER).at(-1) : undefined;
+}
+
+function startOfPair(target: string, valueStart: number): number {
+  return Math.max(target.lastIndexOf('&', valueStart - 1), target.indexOf('?')) + 1;
 }

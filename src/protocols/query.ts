@@ -1,7 +1,7 @@
 /**
  * The query of a request-target or URL, read in place: no URL object, and the bytes around a value stay as
- * they are. `&` separates pairs (URL standard, "urlencoded parsing"). A `+` stands for itself, since a session
- * id has no spaces and unescaped base64 does have plus signs.
+ * they are. `&` separates pairs (URL standard, "urlencoded parsing"). A `+` stands for itself, as in unescaped
+ * base64: the key of an id is the same for a space (`session.ts`).
  */
 import type { Span } from './heads.ts';
 
@@ -41,8 +41,7 @@ export function findQueryValues(target: string, name: string): readonly Span[] {
 }
 
 /**
- * Unescapes a part of a query, one character a byte: a session id has only ASCII characters in any encoding.
- * A malformed escape stands for itself (URL standard, "percent-decode").
+ * Unescapes a part of a query, one character a byte, as a header has them. A malformed escape stands for itself (URL standard, "percent-decode").
  */
 export function decodeQueryText(raw: string): string {
   return raw.includes('%') ? raw.replace(ESCAPE, decodeEscape) : raw;

@@ -62,7 +62,7 @@ for (const hints of ['true', 'false']) {
     }
   });
 
-  test(`none of several has an owner: any Machine serves, and a new session is bound (hints ${hints})`, async (t) => {
+  test(`if no value has an owner, any Machine serves, and a new session is bound (hints ${hints})`, async (t) => {
     const [m1, m2] = await startTwo(t, env);
     assert.equal((await call(m1, '/', 'sid=a; sid=b')).status, 401);
     const cookie = await logIn(m1, 'sid=a; sid=b');

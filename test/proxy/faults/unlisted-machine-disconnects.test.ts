@@ -97,14 +97,20 @@ const FORWARD = requestText(
   'x-fly-affinity-machine: m1',
 );
 
+/** Until the list is being read for it. */
+async function sendForward(t: TestContext) {
+  const setup = await setUp(t);
+  const client = await openClient(t, setup.port);
+  client.send(FORWARD);
+  await eventually(() => setup.readCount() === 1);
+  return { setup, client };
+}
+
 test(
   'the forward of a Machine that is found when the list is read again is served',
   BOUNDED,
   async (t) => {
-    const setup = await setUp(t);
-    const client = await openClient(t, setup.port);
-    client.send(FORWARD);
-    await eventually(() => setup.readCount() === 1);
+    const { setup } = await sendForward(t);
     setup.finishRead();
     await eventually(() => setup.servedCount() === 1);
   },
@@ -114,10 +120,7 @@ test(
   'the forward of a Machine that disconnects before the list is read is not served',
   BOUNDED,
   async (t) => {
-    const setup = await setUp(t);
-    const client = await openClient(t, setup.port);
-    client.send(FORWARD);
-    await eventually(() => setup.readCount() === 1);
+    const { setup, client } = await sendForward(t);
     client.socket.resetAndDestroy();
     await eventually(() => setup.sweep.size === 0);
     setup.finishRead();
