@@ -2,7 +2,7 @@
 import type { Server } from 'node:http';
 import { drain, drainStatus, undrain, type DrainParts } from './drain.ts';
 import { explainBody, explainQuery, type ExplainRouteParts } from './explain.ts';
-import { livez, readyz, renderMetrics, type HealthParts } from './health.ts';
+import { livez, readyz, renderMetrics, status, type HealthParts } from './health.ts';
 import { AdminRouter, type Route } from './router.ts';
 import {
   handleDeleteSession,
@@ -19,6 +19,7 @@ export type AdminParts = HealthParts & DrainParts & ExplainRouteParts & Sessions
 const ROUTES: readonly Route<AdminParts>[] = [
   { methods: ['GET', 'HEAD'], path: '/livez', auth: 'none', handle: livez },
   { methods: ['GET', 'HEAD'], path: '/readyz', auth: 'none', handle: readyz },
+  { methods: ['GET', 'HEAD'], path: '/status', auth: 'none', handle: status },
   { methods: ['GET', 'HEAD'], path: '/metrics', auth: 'none', handle: renderMetrics },
   { methods: ['GET', 'HEAD'], path: '/drain', auth: 'token', handle: drainStatus },
   { methods: ['POST'], path: '/drain', auth: 'token', handle: drain },

@@ -19,6 +19,18 @@ export interface Readiness {
 export interface HealthParts {
   readonly metrics: Pick<Metrics, 'render' | 'contentType'>;
   readonly readiness: () => Readiness;
+  readonly status: () => Status;
+}
+
+/** The body of `/status`, always 200. Never contains an id or an address. */
+export interface Status extends Readiness {
+  readonly machine: string;
+  /** Requests with a session id that this Machine has served since its start, by protocol. */
+  readonly protocols: Readonly<Record<string, number>>;
+}
+
+export function status({ response }: AdminCall, parts: HealthParts): void {
+  respondJson(response, 200, parts.status());
 }
 
 export function livez({ response }: AdminCall): void {

@@ -13,7 +13,7 @@ import {
   startFleetWarnings,
 } from './fleet-adapters.ts';
 import { startAdmin } from '../admin/admin.ts';
-import type { Readiness } from '../admin/health.ts';
+import type { Readiness, Status } from '../admin/health.ts';
 import type { Config } from '../config/config.ts';
 import { createDraining } from '../routing/placement.ts';
 import type { Heartbeats } from '../fleet/heartbeats.ts';
@@ -113,6 +113,11 @@ class RunningSidecar implements Sidecar {
     return { ready: reason === undefined, reason, store, fleet, upstream };
   }
 
+  #status(): Status {
+    const protocols = this.#path?.seenProtocols.counts() ?? {};
+    return { machine: this.#config.identity.machine, ...this.readiness(), protocols };
+  }
+
   #whyNotReady(): string | undefined {
     const state = this.#draining.state();
     if (state === 'ending') return 'draining';
@@ -186,6 +191,7 @@ class RunningSidecar implements Sidecar {
       ...{ host, port: adminPort, token: adminToken, store, explain },
       draining: this.#draining,
       readiness: () => this.readiness(),
+      status: () => this.#status(),
       onSessionChanged: (...change) => this.#path?.sessions.onSessionChanged(...change),
       countOpenRequests: () => this.#path?.busyCount() ?? 0,
       countOwnSessions: createOwnSessionCount(store, identity.machine),

@@ -9,12 +9,15 @@ import { UpstreamPool, type UpstreamPoolOptions } from '../http/upstream-pool.ts
 import { createAffinityCookie, type AffinityCookie } from '../protocols/affinity-cookie.ts';
 import { createDiscoverer, headersReadFromRequests } from '../protocols/discoveries.ts';
 import { createPathMask } from '../protocols/id-locations.ts';
+import { createBodyCheck, createRequestIdReader } from '../protocols/request-ids.ts';
+import { AUTO } from '../protocols/presets.ts';
 import { createOwnerHintRemover } from '../protocols/owner-hint.ts';
 import { AppResponses } from '../proxy/app-responses.ts';
 import { createListeners, type Listeners } from '../proxy/listeners.ts';
 import { createPeerUpstreams, type PeerUpstreams } from '../proxy/peer-attempt.ts';
 import type { ProxyParts } from '../proxy/proxied-request.ts';
 import { QUIET_MS, RequestRecorder } from '../proxy/request-record.ts';
+import { SeenProtocols } from '../proxy/seen-protocols.ts';
 import { createVia } from '../proxy/attempt-request.ts';
 import type { Decision } from '../routing/decision.ts';
 import { createExplain, type Explain } from '../routing/explain.ts';
@@ -45,6 +48,7 @@ export class RequestPath {
   readonly explain: Explain;
   readonly heartbeats: Heartbeats;
   readonly sessions: OwnedSessions;
+  readonly seenProtocols: SeenProtocols;
   readonly #parts: RequestPathParts;
   readonly #engine: HttpEngine;
   readonly #cookie: AffinityCookie | undefined;
@@ -67,7 +71,12 @@ export class RequestPath {
     this.#cookie = createCookie(parts);
     this.#router = createRouter(parts, this.sessions, this.#cookie);
     this.#actionFor = createActions({ directory, replayTimeoutMs: config.replayTimeoutMs });
-    this.#recorder = new RequestRecorder({ ...parts, maskPath: createPathMask(config.protocols) });
+    this.seenProtocols = new SeenProtocols({ ...parts, protocols: config.protocols });
+    this.#recorder = new RequestRecorder({
+      ...parts,
+      maskPath: createPathMask(config.protocols),
+      seenProtocols: this.seenProtocols,
+    });
     this.#discoverer = createDiscoverer(config.protocols, {
       ...{ hints: config.hints, self, clock },
       createId: () => randomBytes(16).toString('hex'),
@@ -122,7 +131,8 @@ export class RequestPath {
       proxy: this.#createProxyParts(),
       limits,
       budget: shared.budget,
-      namesRead: [...headersReadFromRequests(config.protocols), ...EDGE_NAMES],
+      // Also of protocols that are not listed, to name their presets.
+      namesRead: [...headersReadFromRequests([...config.protocols, ...AUTO]), ...EDGE_NAMES],
       peerService: this.#createPeerService(),
       isPeerAddress: (address) => directory.isPeerAddress(address),
       isAddressOf: (machine, address) => directory.isAddressOf(machine, address),
@@ -148,6 +158,10 @@ export class RequestPath {
     return {
       ...{ self, clock, metrics, olderSessions, openStreams, bindings },
       router: this.#router,
+      mayHaveIdInBody: createBodyCheck(
+        config.protocols,
+        createRequestIdReader(config.protocols, { hints: config.hints }),
+      ),
       actionFor: this.#actionFor,
       recorder: this.#recorder,
       discoverer: this.#discoverer,
@@ -191,11 +205,17 @@ export class RequestPath {
 }
 
 function createCookie({ config, clock }: RequestPathParts): AffinityCookie | undefined {
-  const { affinityCookie: cookie, identity, store } = config;
-  if (cookie === undefined) return undefined;
+  const { affinityCookie, identity, store, protocols } = config;
   const { ttlMs } = store;
-  return createAffinityCookie({ ...cookie, self: identity.machine, ttlMs, clock });
+  const parts = { self: identity.machine, ttlMs, clock };
+  if (affinityCookie) return createAffinityCookie({ ...affinityCookie, ...parts });
+  const beside = protocols.flatMap(({ recognizedCookies = [] }) => recognizedCookies);
+  if (beside.length === 0) return undefined;
+  return createAffinityCookie({ ...OWN_COOKIE, ...parts, beside });
 }
+
+/** Set beside recognized cookies of the app. */
+const OWN_COOKIE = { name: 'fly-affinity', isCrossSite: false, isPartitioned: false } as const;
 
 /** Ids for requests without one from the edge: a random prefix and a counter, as only the log uses them. */
 function createRequestIds(): () => string {

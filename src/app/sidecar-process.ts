@@ -21,6 +21,7 @@ import {
 import { createLogger, type Logger } from '../observability/log.ts';
 import { createMetrics } from '../observability/prometheus.ts';
 import { readVersion } from '../package.ts';
+import { listedNames } from '../protocols/setting.ts';
 import { parseMachineId, type MachineId } from '../session.ts';
 import { createDirectories } from '../store/sqlite/sqlite.ts';
 
@@ -160,7 +161,7 @@ function logStart(logger: Logger, config: Config, sidecar: Sidecar): void {
       host: config.host,
       ports: sidecar.ports,
       upstream: config.upstreamUrl.origin,
-      protocols: config.protocols.map(({ name }) => name),
+      protocols: listedNames(config.protocols),
       hints: config.hints,
       store: { ...store, ...(store.kind === 'sqlite' && { path: config.store.path }) },
       fleet,

@@ -96,8 +96,10 @@ function hasFleet({ FLEET, FLY_APP_NAME }: Partial<SettingValues>): boolean {
 /** What the sidecar takes off a request can't be what tells the session. */
 function affinityCookieIsNobodyElses(values: Partial<SettingValues>): string[] {
   const { AFFINITY_COOKIE: cookie, SESSION_PROTOCOLS: protocols = [] } = values;
-  const isTaken = protocols.some(({ idLocations: sources }) =>
-    sources.some((source) => source.in === 'cookie' && source.name === cookie?.name),
+  const isTaken = protocols.some(
+    ({ idLocations, recognizedCookies = [] }) =>
+      idLocations.some((location) => location.in === 'cookie' && location.name === cookie?.name) ||
+      recognizedCookies.some((name) => name === cookie?.name),
   );
   if (!isTaken) return [];
   return [

@@ -4,7 +4,7 @@
  */
 import type { AffinityCookieSetting } from '../protocols/affinity-cookie.ts';
 import type { Protocol } from '../protocols/protocol.ts';
-import { parseProtocols, PRESET_NAMES } from '../protocols/presets.ts';
+import { parseProtocols, PRESET_NAMES } from '../protocols/setting.ts';
 import { LOG_LEVELS } from '../observability/log.ts';
 import {
   boolean,
@@ -88,7 +88,11 @@ export const SETTINGS = {
     'Port to which connections to other sidecars go.',
     'PEER_PORT',
   ),
-  ADMIN_PORT: setting('9091', listeningPort, 'Port for `/metrics`, `/livez` and `/readyz`.'),
+  ADMIN_PORT: setting(
+    '9091',
+    listeningPort,
+    'Port for `/metrics`, `/status`, `/livez` and `/readyz`.',
+  ),
   ADMIN_TOKEN: optional(
     secret,
     'Opens `/sessions`, `/drain` and `/explain` on the admin port to those who send it as a bearer token. At least 16 characters.',
@@ -134,9 +138,9 @@ export const SETTINGS = {
     "How long a request's body may pause, and how long a client may not read while its response waits; 0: no limit. Idle streams and WebSockets are not closed.",
   ),
   SESSION_PROTOCOLS: setting(
-    'mcp,mcp-sse,rpc',
+    'auto',
     protocols,
-    `Where session ids are looked for, in the order given: ${PRESET_NAMES.map((name) => `\`${name}\``).join(', ')}. Ids that the app mints: \`path:REGEX from json:/id,location\`.`,
+    `Which protocols carry session ids, in the order in which ids are looked for: ${PRESET_NAMES.map((name) => `\`${name}\``).join(', ')}. \`auto\` recognizes most of them. Ids that the app mints: \`path:REGEX from json:/id,location\`.`,
   ),
   SESSION_ID_HINTS: setting(
     'true',
@@ -145,7 +149,7 @@ export const SETTINGS = {
   ),
   AFFINITY_COOKIE: optional(
     affinityCookie,
-    'Name of a cookie that keeps requests without a session id on one Machine: for browsers. For pages in frames of other sites: `NAME; SameSite=None; Partitioned`. Unset: no cookie.',
+    'Name of a cookie that keeps requests without a session id on one Machine: for browsers. Unset: with `auto`, `fly-affinity` beside session cookies of the app, else none. For pages in frames of other sites: `NAME; SameSite=None; Partitioned`.',
   ),
   SESSION_STORE_ENABLED: setting(
     'true',

@@ -7,6 +7,7 @@ import type { FlyToml, ReplayCacheSection, Service } from './fly-toml.ts';
 import { type Finding, error, note, ok, warning } from './report.ts';
 import { sidecarServices } from './service.ts';
 import { MCP_TASKS } from '../protocols/mcp.ts';
+import { listedNames } from '../protocols/setting.ts';
 import type { IdLocation, Protocol } from '../protocols/protocol.ts';
 
 /** A request field that Fly.io can key a replay cache on. */
@@ -79,9 +80,9 @@ export function adviseReplayCache(
   settings: CacheSettings,
 ): Finding {
   const keys = cacheKeys(protocols, settings.affinityCookie);
-  const without = protocols
-    .filter((protocol) => isNamed(protocol) && !protocol.idLocations.some(keyOf))
-    .map(({ name }) => name);
+  const without = listedNames(
+    protocols.filter((protocol) => isNamed(protocol) && !protocol.idLocations.some(keyOf)),
+  ).map((name) => (name === 'auto' ? 'other protocols of auto' : name));
   const rest =
     without.length === 0
       ? ''

@@ -4,6 +4,8 @@ import { SETTING_NAMES } from '../config/settings.ts';
 import type { FlyToml } from './fly-toml.ts';
 import { type CacheSettings, isNamed } from './replay-cache.ts';
 import { type Finding, error, note, ok, warning } from './report.ts';
+import { AUTO } from '../protocols/presets.ts';
+import { listedNames } from '../protocols/setting.ts';
 import { sidecarServices } from './service.ts';
 
 export interface DoctorSettings {
@@ -154,7 +156,7 @@ function checkOwnerLookup({ fleet, hints, store, ...config }: Config): Finding[]
       mintedBy !== 'app' ||
       !sources.some((source) => 'mayCarryHint' in source && source.mayCarryHint),
   );
-  const hidden = hints ? unhinted.map(({ name }) => name) : protocols.map(({ name }) => name);
+  const hidden = listedNames(hints ? unhinted : protocols);
   if (hidden.length === 0) {
     return [
       note(
@@ -185,15 +187,20 @@ function checkStore({ store }: Config): Finding[] {
 
 function checkUnknownSessions({ unknownSession, protocols }: Config): Finding[] {
   if (unknownSession !== 'reject') return [];
-  return protocols
-    .filter(({ mintedBy }) => mintedBy !== 'app')
-    .map(({ name, mintedBy }) =>
-      (mintedBy === 'client' ? error : note)(
-        `UNKNOWN_SESSION is reject, but clients of ${name} choose their own session ids.`,
-        'No Machine knows a new id, so the sidecar returns 404 and the session never starts.',
-        'UNKNOWN_SESSION=serve',
-      ),
-    );
+  const isOfAuto = listedNames(protocols)[0] === 'auto';
+  return (
+    protocols
+      .filter(({ mintedBy }) => mintedBy !== 'app')
+      // Nobody has said that the app has these.
+      .map((protocol) => ({ ...protocol, isOnlyOfAuto: isOfAuto && AUTO.includes(protocol) }))
+      .map(({ name, mintedBy, isOnlyOfAuto }) =>
+        (mintedBy === 'client' && !isOnlyOfAuto ? error : note)(
+          `UNKNOWN_SESSION is reject, but clients of ${name} choose their own session ids.`,
+          'No Machine knows a new id, so the sidecar returns 404 and the session never starts.',
+          'UNKNOWN_SESSION=serve',
+        ),
+      )
+  );
 }
 
 /** Names the settings whose value on this Machine differs from `fly.toml`. Never shows values: they may be secrets. */

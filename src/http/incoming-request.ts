@@ -42,6 +42,8 @@ export class IncomingRequest {
   isResponding = false;
   /** Body bytes go to the listener; until then they wait here, and beyond a bound in the kernel. */
   isReadingBody = false;
+  /** The whole body is to wait here: the listener hears when it is complete. */
+  isHoldingBody = false;
   /** The response is complete, but the connection waits for the rest of the request's body. */
   isAwaitingBody = false;
   /** The response ends with the stream of its upstream, and not after a known number of bytes. */
@@ -97,6 +99,17 @@ export class IncomingRequest {
     this.#early = [];
     this.earlyBytes = 0;
     return early.length === 1 ? early[0] : Buffer.concat(early);
+  }
+
+  /** A copy of what {@link takeEarly} would take. */
+  peekEarly(): Buffer {
+    return Buffer.concat(this.#early);
+  }
+
+  /** Reads the body without delivering it. It must be short enough to wait here. */
+  holdBody(): void {
+    this.isHoldingBody = true;
+    this.writeContinue();
   }
 
   readBody(): void {
@@ -259,7 +272,7 @@ export class IncomingRequest {
 
   deliverEnd(): void {
     this.isBodyComplete = true;
-    if (this.isOpen && this.isReadingBody) this.#listener?.onRequestEnd();
+    if (this.isOpen && (this.isReadingBody || this.isHoldingBody)) this.#listener?.onRequestEnd();
   }
 
   deliverBroken(why: MalformedRequest): void {

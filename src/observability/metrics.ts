@@ -20,6 +20,14 @@ const STATUS_CLASSES = ['1xx', '2xx', '3xx', '4xx', '5xx', '499'] as const;
 export const RELEASE_REASONS = ['outranked', 'moved', 'deleted'] as const;
 export type ReleaseReason = (typeof RELEASE_REASONS)[number];
 
+/** Presets, and the kinds of what a setting spells itself; a test compares them with the presets. */
+export const PROTOCOL_NAMES = [
+  ...['mcp', 'mcp-tasks', 'mcp-sse', 'rpc', 'socket.io', 'sockjs', 'signalr', 'jupyter'],
+  ...['webdriver', 'cdp', 'tus', 'whip', 'colyseus', 'yjs', 'hocuspocus', 'gradio'],
+  ...['gradio-call', 'responses', 'kv-cache', 'express', 'java', 'php', 'aspnet'],
+  ...['cookie', 'header', 'query', 'path', 'body'],
+];
+
 const SIDECAR_BUCKETS_MS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 300, 1000];
 const UPSTREAM_BUCKETS_MS = [1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000, 60_000, 300_000];
 const STORE_BUCKETS_MS = [0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 10, 50, 100, 500, 2000];
@@ -31,6 +39,7 @@ const OPERATION = label('operation', STORE_OPERATIONS);
 export const RECORDED = {
   requestDecided: counter('fly_affinity_requests_total', 'Requests, by decision and reason.', label('decision', DECISION_KINDS), label('why', WHYS)),
   replayFailed: counter('fly_affinity_replays_failed_total', 'Replayed requests that Fly Proxy could not deliver, by its reason.', label('reason', REPLAY_FAILURE_REASONS)),
+  sessionRequest: counter('fly_affinity_session_requests_total', 'Requests with a session id that the app of this Machine served, by protocol.', protocolLabel()),
   responseSent: counter('fly_affinity_responses_total', 'Responses, by status class; 499: the client disconnected.', statusLabel()),
   sidecarTime: histogram('fly_affinity_sidecar_seconds', 'Time that the sidecar adds until the head of the response.', SIDECAR_BUCKETS_MS),
   upstreamTime: histogram('fly_affinity_upstream_seconds', 'Time until the head of the response of the app or a peer.', UPSTREAM_BUCKETS_MS),
@@ -168,6 +177,15 @@ function label<const Value extends string>(
   values: readonly Value[],
 ): Label<Value | 'other'> {
   return { name, values };
+}
+
+/** `path:REGEX` counts as `path`: the setting is too long for a label. */
+function protocolLabel(): Label {
+  const classify = (name: string): string => {
+    const colon = name.indexOf(':');
+    return colon === -1 ? name : name.slice(0, colon);
+  };
+  return { name: 'protocol', values: PROTOCOL_NAMES, classify };
 }
 
 function statusLabel(): Label<number> {

@@ -10,7 +10,7 @@
  * Where the app has stopped, the cookie is expired: the next request goes to any Machine.
  */
 import type { Clock } from '../clock.ts';
-import { findCookieValue, parseCookieDate } from './cookie.ts';
+import { findCookieValue, findSetCookieValue, parseCookieDate } from './cookie.ts';
 import { readCookieValues } from './id-locations.ts';
 import {
   headerIncludes,
@@ -47,6 +47,8 @@ export interface AffinityCookieOptions extends AffinityCookieSetting {
   /** How long the cookie lives if it is not used, in ms. */
   readonly ttlMs: number;
   readonly clock: Pick<Clock, 'now'>;
+  /** Set only beside one of these cookies of the app; without them, on every response. */
+  readonly beside?: readonly string[];
 }
 
 interface Issued {
@@ -65,6 +67,7 @@ export function createAffinityCookie(options: AffinityCookieOptions): AffinityCo
   const { name, self, clock } = options;
   const maxAgeSeconds = Math.max(1, Math.ceil(options.ttlMs / MS_PER_SECOND));
 
+  const isBesideAnother = createCompanionCheck(options.beside);
   const isFresh = ({ machine, atSeconds }: Issued): boolean => {
     const ageSeconds = clock.now() / MS_PER_SECOND - atSeconds;
     return machine === self && ageSeconds >= -1 && ageSeconds < maxAgeSeconds * RENEWED_AFTER;
@@ -91,6 +94,7 @@ export function createAffinityCookie(options: AffinityCookieOptions): AffinityCo
     removeFrom: (rawHeaders) => withoutCookie(rawHeaders, name),
     addTo: (response, request) => {
       const { rawHeaders } = response;
+      if (!isBesideAnother(response, request)) return rawHeaders;
       const issued = readCookieValues(request.rawHeaders, name).map(parseIssued);
       const isOurs = issued.every((value) => value?.machine === self);
       const isRenewed = isOurs && issued.some((value) => value !== undefined && isFresh(value));
@@ -103,6 +107,31 @@ export function createAffinityCookie(options: AffinityCookieOptions): AffinityCo
       return ['set-cookie', `${name}=; Path=/; Max-Age=0; ${attributesFor(isEncrypted(request))}`];
     },
   };
+}
+
+/** Whether the client has one of these cookies, or gets one now. */
+function createCompanionCheck(
+  names: readonly string[] | undefined,
+): (response: ResponseHead, request: RequestHead) => boolean {
+  if (names === undefined) return () => true;
+  return (response, request) =>
+    (hasHeader(request.rawHeaders, 'cookie') &&
+      names.some((name) => readCookieValues(request.rawHeaders, name).length > 0)) ||
+    (hasHeader(response.selected ?? response.rawHeaders, 'set-cookie') &&
+      names.some((name) => setsCookie(response.rawHeaders, name)));
+}
+
+function hasHeader(rawHeaders: readonly string[], lowerName: string): boolean {
+  return headerValue(rawHeaders, lowerName) !== undefined;
+}
+
+function setsCookie(rawHeaders: readonly string[], name: string): boolean {
+  return rawHeaders.some(
+    (value, at) =>
+      at % 2 === 1 &&
+      isHeader(rawHeaders[at - 1], 'set-cookie') &&
+      findSetCookieValue(value, name) !== undefined,
+  );
 }
 
 /** The edge reports the client's scheme (Fly.io, "Request headers"). */

@@ -72,12 +72,13 @@ function createBodyDiscoverer(
 /** A discovery that decides itself which requests' responses may reveal an id. */
 function revealedByRequest(
   protocol: Protocol,
-  { mayRevealId }: BodyDiscovery | MessageDiscovery,
+  { mayRevealId, withinSession }: BodyDiscovery | MessageDiscovery,
   contentTypes: readonly string[],
   createInspector: () => BodyInspector,
 ): BodyDiscoverer {
   return {
-    mayRevealId: (request, ids) => !hasIdOf(protocol, ids) && mayRevealId(request),
+    mayRevealId: (request, ids) =>
+      mayRevealId(request) && (withinSession === true || !hasIdOf(protocol, ids)),
     needsPlainBody: () => true,
     open: (_, response) =>
       isReadable(response, contentTypes)
@@ -121,7 +122,7 @@ function endpointDiscoverer(
   };
 }
 
-/** A session does not begin within another session of its own protocol. */
+/** Most sessions do not begin within another session of their own protocol. */
 function hasIdOf(protocol: Protocol, ids: RequestIds): boolean {
   return ids.kind === 'found' && ids.protocol.name === protocol.name;
 }

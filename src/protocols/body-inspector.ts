@@ -2,13 +2,13 @@
  * Inspects the beginning of a response body on its way to the client, and discovers the id in it. The held
  * bytes are bounded, and what can't reveal an id passes without a delay.
  */
-import type { BodyDiscovery, DiscoveredId, Protocol } from './protocol.ts';
+import type { BodyDiscovery, DiscoveredId, Protocol, Revealed } from './protocol.ts';
 import { parseSessionId } from '../session.ts';
 
 export interface InspectedChunk {
-  /** What may go out now; with a discovered id, only once its binding is committed. */
+  /** What may go out now; with discovered ids, only once their bindings are committed. */
   readonly out: Uint8Array | undefined;
-  readonly discovered: DiscoveredId | undefined;
+  readonly discovered: readonly DiscoveredId[];
   /** The rest of the body needs no inspection. */
   readonly isDone: boolean;
 }
@@ -24,19 +24,24 @@ export interface BodyInspector {
 export const MAX_HELD_BYTES = 16_384;
 
 export const NO_BYTES = new Uint8Array(0);
+export const NO_IDS: readonly DiscoveredId[] = [];
 
 export function inspected(
   out: Uint8Array,
-  discovered: DiscoveredId | undefined,
+  discovered: readonly DiscoveredId[],
   isDone: boolean,
 ): InspectedChunk {
   return { out: out.length > 0 ? out : undefined, discovered, isDone };
 }
 
-/** Undefined for a text that is no session id. */
-export function discoverId(protocol: Protocol, text: string | undefined): DiscoveredId | undefined {
-  const id = text === undefined ? undefined : parseSessionId(text);
-  return id && { id, protocol };
+/** Leaves out what is no session id. */
+export function discoverIds(protocol: Protocol, revealed: Revealed): readonly DiscoveredId[] {
+  if (revealed === undefined) return NO_IDS;
+  const texts = typeof revealed === 'string' ? [revealed] : new Set(revealed);
+  return [...texts].flatMap((text) => {
+    const id = parseSessionId(text);
+    return id === undefined ? [] : { id, protocol };
+  });
 }
 
 /** Holds the beginning of a body until it can be read as a whole, or is too long for that. */
@@ -57,14 +62,14 @@ export class WholeBodyInspector implements BodyInspector {
     // The memory of a chunk is used again after the call.
     this.#held.push(Uint8Array.from(chunk));
     this.#heldBytes += chunk.length;
-    return this.#heldBytes > MAX_HELD_BYTES ? this.end() : inspected(NO_BYTES, undefined, false);
+    return this.#heldBytes > MAX_HELD_BYTES ? this.end() : inspected(NO_BYTES, NO_IDS, false);
   }
 
   end(): InspectedChunk {
     if (this.#isDone) return this.#finish(NO_BYTES);
     const body = Buffer.concat(this.#held);
-    const text = this.#discovery.read(body.toString('latin1', 0, MAX_HELD_BYTES));
-    return this.#finish(body, discoverId(this.#protocol, text));
+    const revealed = this.#discovery.read(body.toString('latin1', 0, MAX_HELD_BYTES));
+    return this.#finish(body, discoverIds(this.#protocol, revealed));
   }
 
   #beginsOtherwise(chunk: Uint8Array): boolean {
@@ -72,9 +77,45 @@ export class WholeBodyInspector implements BodyInspector {
     return !this.#discovery.begin.test(String.fromCharCode(chunk[0] ?? 0));
   }
 
-  #finish(out: Uint8Array, discovered?: DiscoveredId): InspectedChunk {
+  #finish(out: Uint8Array, discovered = NO_IDS): InspectedChunk {
     this.#isDone = true;
     this.#held = [];
     return inspected(out, discovered, true);
   }
+}
+
+/** Two inspectors in a row: the second reads what the first lets out. */
+export class InspectorPair implements BodyInspector {
+  readonly #first: BodyInspector;
+  readonly #second: BodyInspector;
+
+  constructor(first: BodyInspector, second: BodyInspector) {
+    this.#first = first;
+    this.#second = second;
+  }
+
+  push(chunk: Uint8Array): InspectedChunk {
+    const passed = this.#first.push(chunk);
+    if (!passed.out) return { ...passed, isDone: false };
+    const out = this.#second.push(passed.out);
+    return both(passed, out, passed.isDone && out.isDone);
+  }
+
+  end(): InspectedChunk {
+    const passed = this.#first.end();
+    const out = passed.out ? this.#second.push(passed.out) : inspected(NO_BYTES, NO_IDS, false);
+    const last = this.#second.end();
+    return both(passed, { ...both(out, last, true), out: joined(out.out, last.out) }, true);
+  }
+}
+
+function both(first: InspectedChunk, second: InspectedChunk, isDone: boolean): InspectedChunk {
+  return { out: second.out, discovered: [...first.discovered, ...second.discovered], isDone };
+}
+
+function joined(
+  one: Uint8Array | undefined,
+  other: Uint8Array | undefined,
+): Uint8Array | undefined {
+  return one && other ? Buffer.concat([one, other]) : (one ?? other);
 }

@@ -4,6 +4,7 @@ import {
   inspected,
   MAX_HELD_BYTES,
   NO_BYTES,
+  NO_IDS,
   type BodyInspector,
   type InspectedChunk,
 } from './body-inspector.ts';
@@ -53,16 +54,16 @@ class CompressedInspector implements BodyInspector {
   }
 
   push(chunk: Uint8Array): InspectedChunk {
-    if (this.#isDone) return inspected(chunk, undefined, true);
+    if (this.#isDone) return inspected(chunk, NO_IDS, true);
     this.#bytes = Buffer.concat([this.#bytes, chunk]);
     this.#chunkCount += 1;
     const text = this.#read();
     if (text === undefined) return this.#finish(chunk);
     const { discovered, isDone } = this.#plain.push(text.subarray(this.#readBytes));
     this.#readBytes = text.length;
-    if (discovered || isDone) return this.#finish(chunk, discovered);
+    if (discovered.length > 0 || isDone) return this.#finish(chunk, discovered);
     const isLong = this.#bytes.length >= MAX_HELD_BYTES || this.#chunkCount === MAX_CHUNKS;
-    return isLong ? this.#finish(chunk) : inspected(chunk, undefined, false);
+    return isLong ? this.#finish(chunk) : inspected(chunk, NO_IDS, false);
   }
 
   end(): InspectedChunk {
@@ -79,7 +80,7 @@ class CompressedInspector implements BodyInspector {
     }
   }
 
-  #finish(out: Uint8Array, discovered?: InspectedChunk['discovered']): InspectedChunk {
+  #finish(out: Uint8Array, discovered = NO_IDS): InspectedChunk {
     this.#isDone = true;
     this.#bytes = NO_BYTES;
     return inspected(out, discovered, true);

@@ -5,7 +5,7 @@
  */
 import type { Clock } from '../clock.ts';
 import { COOKIE_HEADERS } from './affinity-cookie.ts';
-import type { BodyInspector } from './body-inspector.ts';
+import { InspectorPair, type BodyInspector } from './body-inspector.ts';
 import { createBodyDiscoverers, STREAM_HEADER, type OpenedInspector } from './body-discoveries.ts';
 import { createHeaderDiscoverer } from './header-discoveries.ts';
 import {
@@ -64,9 +64,10 @@ export function createDiscoverer(
   options: DiscovererOptions,
 ): Discoverer {
   const hint = options.hints ? options.self : undefined;
-  const headers = createHeaderDiscoverer(protocols, { hint, clock: options.clock });
+  const { clock, createId } = options;
+  const headers = createHeaderDiscoverer(protocols, { hint, clock, createId });
   const hasRevealingHeader = createHeaderSpotter(headers.names);
-  const bodies = createBodyDiscoverers(protocols, { hint, createId: options.createId });
+  const bodies = createBodyDiscoverers(protocols, { hint, createId });
 
   const inspectHead: Discoverer['inspectHead'] = (request, ids, response) => {
     const mayRevealInHead = hasRevealingHeader(response.selected ?? response.rawHeaders);
@@ -85,30 +86,40 @@ export function createDiscoverer(
     };
   };
 
-  /** The head of the response tells which of the discoveries for the request applies. */
+  /** The head of the response tells which of the discoveries for the request apply. */
   const openInspector = (
     request: RequestHead,
     ids: RequestIds,
     response: ResponseHead,
   ): OpenedInspector | undefined => {
+    let all: OpenedInspector | undefined;
     for (const body of bodies) {
       const opened = body.mayRevealId(request, ids) ? body.open(request, response) : undefined;
-      if (opened) return opened;
+      if (opened) all = all ? bothOf(all, opened) : opened;
     }
-    return undefined;
+    return all;
   };
 
   return {
-    revealingHeaders: headers.names,
+    // The affinity cookie is set beside cookies of the app.
+    revealingHeaders: [...headers.names, 'set-cookie'],
     mayRevealInBody: (head, ids) =>
       bodies.some((body) => body.mayRevealId(head, ids) && body.needsPlainBody(head)),
     inspectHead,
   };
 }
 
+function bothOf(one: OpenedInspector, other: OpenedInspector): OpenedInspector {
+  return {
+    inspector: new InspectorPair(one.inspector, other.inspector),
+    changesLength: one.changesLength || other.changesLength,
+  };
+}
+
 /** MCP 2025-11-25, "Session Management": a client ends its session by a DELETE. */
 function isDeletion(request: RequestHead, ids: RequestIds): boolean {
-  return request.method === 'DELETE' && ids.kind === 'found' && ids.protocol.endsBy === 'delete';
+  if (request.method !== 'DELETE' || ids.kind !== 'found') return false;
+  return ids.protocol.endsBy === 'delete' && ids.protocol.isEnd?.(request) !== false;
 }
 
 /**
@@ -141,5 +152,9 @@ export function headersReadFromRequests(protocols: readonly Protocol[]): readonl
       return location.in === 'head' ? [location.header] : [];
     }),
   );
-  return [...ofLocations, ...COOKIE_HEADERS, STREAM_HEADER, REVISION_HEADER, ...TASK_HEADERS];
+  const ofBodies = ['content-type'];
+  return [
+    ...[...ofLocations, ...ofBodies, ...COOKIE_HEADERS],
+    ...[STREAM_HEADER, REVISION_HEADER, ...TASK_HEADERS],
+  ];
 }

@@ -50,6 +50,11 @@ const MCP_TASK_NOT_FOUND: RpcError = {
 const ENGINE_IO_SESSION_UNKNOWN = { code: 1, message: 'Session ID unknown' };
 const ENGINE_IO_STATUS = 400;
 
+/** W3C WebDriver, "Errors": `invalid session id`. */
+const NO_SUCH_SESSION = {
+  value: { error: 'invalid session id', message: 'Session not found', stacktrace: '' },
+};
+
 interface RpcError {
   readonly code: number;
   readonly message: string;
@@ -91,6 +96,8 @@ function sessionNotFound(protocol: Protocol | undefined): ErrorResponse {
       const body = JSON.stringify(ENGINE_IO_SESSION_UNKNOWN);
       return errorResponse(ENGINE_IO_STATUS, 'application/json', body);
     }
+    case 'webdriver':
+      return errorResponse(404, 'application/json; charset=utf-8', JSON.stringify(NO_SUCH_SESSION));
     case 'problem':
     case undefined:
       return problem(404);

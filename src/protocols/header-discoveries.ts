@@ -11,6 +11,7 @@ import {
 } from './heads.ts';
 import type { RequestIds } from './request-ids.ts';
 import { createIdReaders, createReader, type IdReader } from './id-locations.ts';
+import { addOwnParameter, isOfOwnOrigin } from './own-parameter.ts';
 import { splitOwnerHint, withOwnerHint } from './owner-hint.ts';
 import {
   CONFLICT,
@@ -36,22 +37,36 @@ export interface HeaderDiscoverer {
 
 /** What one line reveals: an id and where in the line it is, or the end of its cookie. */
 type LineContent =
-  { readonly kind: 'id'; readonly id: SessionId; readonly span: Span } | { readonly kind: 'end' };
+  | {
+      readonly kind: 'id';
+      readonly id: SessionId;
+      readonly span: Span;
+      /** The line as the client gets it, where it is not the hint that changes it. */
+      readonly shown?: string;
+    }
+  | { readonly kind: 'end' };
 
 interface RevealingHeader {
   readonly header: string;
   /** Whether its ids go out with a hint. */
   readonly addsHint: boolean;
   readonly protocol: Protocol;
-  readonly readLine: (value: string) => LineContent | undefined;
+  readonly mayRevealId: ((request: RequestHead) => boolean) | undefined;
+  readonly readLine: (value: string, request: RequestHead) => LineContent | undefined;
 }
 
-/** `hint`: the Machine whose hint new ids get, if any. */
+export interface HeaderDiscovererOptions {
+  /** The Machine whose hint new ids get, if any. */
+  readonly hint: MachineId | undefined;
+  readonly clock: Clock;
+  readonly createId: () => string;
+}
+
 export function createHeaderDiscoverer(
   protocols: readonly Protocol[],
-  options: { readonly hint: MachineId | undefined; readonly clock: Clock },
+  options: HeaderDiscovererOptions,
 ): HeaderDiscoverer {
-  const headers = createRevealingHeaders(protocols, options.clock);
+  const headers = createRevealingHeaders(protocols, options);
   const idReaders = createIdReaders(protocols);
 
   const inspect: HeaderDiscoverer['inspect'] = (request, ids, response) => {
@@ -60,16 +75,18 @@ export function createHeaderDiscoverer(
     let isExpired = false;
     let isRenewed = false;
 
-    for (const { content, at, protocol, addsHint } of findRevealingLines(rawHeaders, headers)) {
+    for (const line of findRevealingLines(rawHeaders, headers, request)) {
+      const { content, at, protocol, addsHint } = line;
       const isOwn = ids.kind === 'found' && ids.protocol.name === protocol.name;
       if (content.kind === 'end') {
         isExpired ||= isOwn;
         continue;
       }
-      const { id, span } = content;
+      const { id, span, shown } = content;
       isRenewed ||= isOwn && id === ids.id;
       const carried = findCarried(request, idReaders, id, options.hint !== undefined);
       if (carried === undefined) discovered.set(id, { id, protocol });
+      if (shown !== undefined) rawHeaders[at] = shown;
       if (!addsHint) continue;
       const outgoing = carried ?? (options.hint ? withOwnerHint(id, options.hint) : id);
       rawHeaders[at] = replaceAt(rawHeaders[at] ?? '', span, outgoing);
@@ -95,12 +112,13 @@ interface RevealingLine {
 function findRevealingLines(
   rawHeaders: readonly string[],
   headers: readonly RevealingHeader[],
+  request: RequestHead,
 ): readonly RevealingLine[] {
   const lines: RevealingLine[] = [];
   for (let at = 1; at < rawHeaders.length; at += 2) {
-    for (const { header, protocol, addsHint, readLine } of headers) {
-      if (!isHeader(rawHeaders[at - 1], header)) continue;
-      const content = readLine(rawHeaders[at] ?? '');
+    for (const { header, protocol, addsHint, mayRevealId, readLine } of headers) {
+      if (!isHeader(rawHeaders[at - 1], header) || mayRevealId?.(request) === false) continue;
+      const content = readLine(rawHeaders[at] ?? '', request);
       if (content) lines.push({ content, at, protocol, addsHint });
     }
   }
@@ -132,11 +150,11 @@ function findCarried(
 
 function createRevealingHeaders(
   protocols: readonly Protocol[],
-  clock: Clock,
+  options: HeaderDiscovererOptions,
 ): readonly RevealingHeader[] {
   return protocols.flatMap((protocol) =>
     protocol.discoveries.flatMap((discovery): RevealingHeader[] => {
-      const header = createRevealingHeader(discovery, clock);
+      const header = createRevealingHeader(discovery, options);
       return header ? [{ ...header, protocol }] : [];
     }),
   );
@@ -144,24 +162,28 @@ function createRevealingHeaders(
 
 function createRevealingHeader(
   discovery: Discovery,
-  clock: Clock,
+  options: HeaderDiscovererOptions,
 ): Omit<RevealingHeader, 'protocol'> | undefined {
+  const mayRevealId = undefined;
   switch (discovery.from) {
-    case 'header':
-      return {
-        ...{ header: discovery.name, addsHint: discovery.isPlain !== true },
-        readLine: readWholeLine,
-      };
-    case 'set-cookie':
-      return {
-        ...{ header: 'set-cookie', addsHint: true },
-        readLine: createSetCookieReader(discovery.name, clock),
-      };
-    case 'location':
-      return {
-        ...{ header: 'location', addsHint: false },
-        readLine: createUrlReader(discovery.idLocation),
-      };
+    case 'header': {
+      const [header, addsHint] = [discovery.name, discovery.isPlain !== true];
+      return { header, addsHint, mayRevealId, readLine: readWholeLine };
+    }
+    case 'set-cookie': {
+      const readLine = createSetCookieReader(discovery.name, options.clock);
+      const addsHint = discovery.isPlain !== true;
+      return { header: 'set-cookie', addsHint, mayRevealId, readLine };
+    }
+    case 'location': {
+      const { idLocation } = discovery;
+      const readLine =
+        'prefix' in idLocation
+          ? createParameterAdder(idLocation.prefix, options)
+          : createUrlReader(idLocation);
+      const header = 'location';
+      return { header, addsHint: false, mayRevealId: discovery.mayRevealId, readLine };
+    }
     case 'sse-endpoint':
     case 'body':
     case 'sse-message':
@@ -178,11 +200,35 @@ const ORIGIN = /^(?:https?:)?\/\/[^/?#]*/i;
 
 function createUrlReader(idLocation: UrlIdLocation): RevealingHeader['readLine'] {
   const read = createReader(idLocation);
-  return (value) => {
-    const target = value.replace(ORIGIN, '');
+  return (value, request) => {
+    const target = targetOf(value.replace(ORIGIN, ''), request.target);
     const text = read({ method: 'GET', target, rawHeaders: [] });
     const id = typeof text === 'string' ? parseSessionId(text) : undefined;
     return id && { kind: 'id', id, span: { start: 0, end: value.length } };
+  };
+}
+
+/** A relative reference counts from the path of the request (RFC 3986 §5.2). */
+function targetOf(reference: string, base: string): string {
+  if (reference.startsWith('/') || !URL.canParse(reference, `${ANY_ORIGIN}${base}`))
+    return reference;
+  const { pathname, search } = new URL(reference, `${ANY_ORIGIN}${base}`);
+  return `${pathname}${search}`;
+}
+
+const ANY_ORIGIN = 'http://origin';
+
+/** The client requests that URL from now on, so the sidecar's own parameter in it names the session. */
+function createParameterAdder(
+  prefix: string,
+  { hint, createId }: HeaderDiscovererOptions,
+): RevealingHeader['readLine'] {
+  return (value, request) => {
+    const isOurs = value !== '' && isOfOwnOrigin(value, request);
+    const id = isOurs ? parseSessionId(`${prefix}${createId()}`) : undefined;
+    if (id === undefined) return undefined;
+    const shown = addOwnParameter(value, hint === undefined ? id : withOwnerHint(id, hint));
+    return { kind: 'id', id, span: { start: 0, end: value.length }, shown };
   };
 }
 

@@ -11,8 +11,12 @@ export interface RequestHead {
   readonly target: string;
   /** The host that the request is for, if it is known without its fields. */
   readonly host?: string | undefined;
+  /** The protocol that the connection is to switch to, in lower case. */
+  readonly upgrade?: string | undefined;
   /** Of all fields at least those of {@link headersReadFromRequests}. */
   readonly rawHeaders: readonly string[];
+  /** The JSON body, one character a byte; only where an id may be in it. */
+  readonly body?: string;
 }
 
 /** A response, as far as it is known before its body. */

@@ -5,6 +5,7 @@
  */
 import { findCookieValue } from './cookie.ts';
 import { OWN_PARAMETER, readOwnParameter } from './own-parameter.ts';
+import { readJsonId } from './json-id.ts';
 import { MAX_PATH_CHARACTERS } from './path-pattern.ts';
 import {
   CONFLICT,
@@ -27,16 +28,20 @@ export function createIdReaders(protocols: readonly Protocol[]): readonly IdRead
   const readers = new Map<string, IdReader>();
   for (const protocol of protocols) {
     for (const location of protocol.idLocations) {
-      const key = keyOf(location);
+      const key = keyOf(location, protocol);
       readers.set(key, addProtocol(readers.get(key), location, protocol));
     }
   }
-  // The sidecar has written its own parameter for this very session: no other id is as certain.
-  return [...readers.values()].sort((one, other) => Number(isOwn(other)) - Number(isOwn(one)));
+  return [...readers.values()].sort((one, other) => orderOf(one) - orderOf(other));
 }
 
-function isOwn({ location }: IdReader): boolean {
-  return location.in === 'query' && location.name === OWN_PARAMETER;
+/**
+ * The sidecar has written its own parameter for this very session: no other id is as certain. An id in a body
+ * counts only where the head has none.
+ */
+function orderOf({ location }: IdReader): number {
+  if (location.in === 'body') return 1;
+  return location.in === 'query' && location.name === OWN_PARAMETER ? -1 : 0;
 }
 
 /** The one value of that header. */
@@ -55,10 +60,12 @@ export function createHeaderReader(
   };
 }
 
-function keyOf(location: IdLocation): string {
-  return location.in === 'path'
-    ? `path ${location.pattern.source}`
-    : `${location.in} ${locationName(location)}`;
+/** A location with a condition is one of its own. */
+function keyOf(location: IdLocation, protocol: Protocol): string {
+  if (location.in === 'path') return `path ${location.pattern.source}`;
+  const hasCondition =
+    location.in === 'head' || location.in === 'websocket' || ('when' in location && location.when);
+  return `${location.in} ${locationName(location)}${hasCondition ? ` ${protocol.name}` : ''}`;
 }
 
 /** For the error response to a request with two ids under one name. */
@@ -68,6 +75,10 @@ export function locationName(location: IdLocation): string {
       return 'path';
     case 'head':
       return location.header;
+    case 'websocket':
+      return 'websocket';
+    case 'body':
+      return `/${location.pointer.join('/')}`;
     default:
       return location.name;
   }
@@ -97,14 +108,27 @@ export function createReader(location: IdLocation): IdReader['read'] {
     case 'header':
       return createHeaderReader(location.name);
     case 'query':
-      return createQueryReader(location.name);
+      return onlyWhen(location.when, createQueryReader(location.name));
     case 'cookie':
       return createCookieReader(location.name);
     case 'path':
-      return createPathReader(location.pattern);
+      return createPathReader(location.pattern, location.mark);
     case 'head':
       return location.read;
+    case 'websocket':
+      return onlyWhen(({ upgrade }) => upgrade === 'websocket', location.read);
+    case 'body': {
+      const { pointer } = location;
+      return onlyWhen(location.when, ({ body }) => body && readJsonId(body, pointer));
+    }
   }
+}
+
+function onlyWhen(
+  when: ((head: RequestHead) => boolean) | undefined,
+  read: IdReader['read'],
+): IdReader['read'] {
+  return when ? (head) => (when(head) ? read(head) : undefined) : read;
 }
 
 /** Values are compared unescaped: `%61` and `a` are the same id to every app. */
@@ -154,8 +178,9 @@ export function readCookieValues(rawHeaders: readonly string[], name: string): r
 const NO_VALUES: readonly string[] = [];
 
 /** Unescaped, as in a query: `%61` and `a` are the same id to the app. */
-function createPathReader(pattern: RegExp): IdReader['read'] {
+function createPathReader(pattern: RegExp, mark = ''): IdReader['read'] {
   return ({ target }) => {
+    if (!target.includes(mark)) return undefined;
     const path = pathOf(target);
     const span = findPathId(path, pattern);
     // An id that ends where the search ends may go on behind it.
@@ -177,18 +202,28 @@ export function pathOf(target: string): string {
 
 const MASK = '*';
 
+/** `protocol`: that of the request's id. */
+export type PathMask = (path: string, protocol?: Protocol) => string;
+
 /**
  * Masks the session ids in a path, without its query, for the log: an id is a credential (invariant 5).
  * Returns paths unchanged if no protocol reads ids from them.
  */
-export function createPathMask(protocols: readonly Protocol[]): (path: string) => string {
-  const patterns = protocols.flatMap(({ idLocations }) =>
-    idLocations.flatMap((location) => (location.in === 'path' ? [location.pattern] : [])),
+export function createPathMask(protocols: readonly Protocol[]): PathMask {
+  const locations = protocols.flatMap(({ idLocations }) =>
+    idLocations.flatMap((location) => (location.in === 'path' ? [location] : [])),
   );
-  if (patterns.length === 0) return (path) => path;
-  return (path) =>
-    patterns.reduce((masked, pattern) => {
-      const span = findPathId(path, pattern);
-      return span ? replaceAt(masked, span, MASK.repeat(span.end - span.start)) : masked;
-    }, path);
+  return (path, protocol) => {
+    let masked = path;
+    for (const { pattern, mark = '' } of locations)
+      if (path.includes(mark)) masked = maskedAt(masked, findPathId(path, pattern));
+    for (const location of protocol?.idLocations ?? [])
+      if ('inPath' in location)
+        masked = maskedAt(masked, findPathId(path, location.inPath));
+    return masked;
+  };
+}
+
+function maskedAt(path: string, span: Span | undefined): string {
+  return span ? replaceAt(path, span, MASK.repeat(span.end - span.start)) : path;
 }

@@ -4,18 +4,21 @@
  */
 import { parsePointer, readJsonId } from './json-id.ts';
 import type { RequestHead } from './heads.ts';
-import type { Discovery, UrlIdLocation } from './protocol.ts';
+import type { Discovery, IdLocation } from './protocol.ts';
 
 const JSON_SOURCE = 'json:';
 const LOCATION_SOURCE = 'location';
-const HEADER_SOURCE = /^response-header:([!#$%&'*+\-.^_`|~0-9A-Za-z]+)$/;
+const ENDPOINT_SOURCE = 'endpoint';
+const NAMED_SOURCE = /^(response-header|set-cookie):([!#$%&'*+\-.^_`|~0-9A-Za-z]+)$/;
 
-const EXPECTED = 'expected json:/POINTER, location or response-header:NAME';
+const EXPECTED =
+  'expected json:/POINTER, location, response-header:NAME, set-cookie:NAME or endpoint';
 
 /** Whether a piece of the list is a source, and no entry of its own. */
 export function isSource(text: string): boolean {
   return (
-    text === LOCATION_SOURCE || text.startsWith(JSON_SOURCE) || text.startsWith('response-header:')
+    [LOCATION_SOURCE, ENDPOINT_SOURCE].includes(text) ||
+    [JSON_SOURCE, 'response-header:', 'set-cookie:'].some((prefix) => text.startsWith(prefix))
   );
 }
 
@@ -23,7 +26,7 @@ export function isSource(text: string): boolean {
 export function parseSources(
   text: string,
   column: number,
-  idLocation: UrlIdLocation,
+  idLocation: IdLocation,
 ):
   | { readonly value: readonly Discovery[]; readonly mistake?: never }
   | { readonly value?: never; readonly mistake: string } {
@@ -44,10 +47,18 @@ export function parseSources(
   return { value: discoveries };
 }
 
-function parseSource(source: string, idLocation: UrlIdLocation): readonly Discovery[] | undefined {
-  if (source === LOCATION_SOURCE) return [{ from: 'location', idLocation }];
-  const name = HEADER_SOURCE.exec(source)?.[1];
-  if (name !== undefined) return [{ from: 'header', name: name.toLowerCase(), isPlain: true }];
+/** A URL has its id in the same place as a request: in the path or in the query. */
+function parseSource(source: string, idLocation: IdLocation): readonly Discovery[] | undefined {
+  const isInUrl = idLocation.in === 'path' || idLocation.in === 'query';
+  if (source === LOCATION_SOURCE && isInUrl) return [{ from: 'location', idLocation }];
+  if (source === ENDPOINT_SOURCE && idLocation.in === 'query')
+    return [{ from: 'sse-endpoint', names: [idLocation.name] }];
+  const [, kind, name = ''] = NAMED_SOURCE.exec(source) ?? [];
+  if (kind === 'set-cookie') {
+    const isItself = idLocation.in === 'cookie' && idLocation.name === name;
+    return [{ from: 'set-cookie', name, ...(!isItself && { isPlain: true }) }];
+  }
+  if (kind !== undefined) return [{ from: 'header', name: name.toLowerCase(), isPlain: true }];
   const pointer = source.startsWith(JSON_SOURCE)
     ? parsePointer(source.slice(JSON_SOURCE.length))
     : undefined;

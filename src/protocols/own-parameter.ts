@@ -1,9 +1,9 @@
 /**
  * A query parameter of the sidecar's own, for a session whose URL has no id that could name its Machine: the
- * sidecar adds it to the URL that an `endpoint` event gives to the client, and cuts it out of the requests that
+ * sidecar adds it to the URL that an `endpoint` event or a `Location` gives to the client, and cuts it out of the requests that
  * come back, so that the app sees each URL as it wrote it. Its value is an id that the sidecar mints.
  */
-import { textAt, type Span } from './heads.ts';
+import { headerValue, textAt, type RequestHead, type Span } from './heads.ts';
 import { decodeQueryText, findQuery, findQueryValues } from './query.ts';
 
 export const OWN_PARAMETER = 'fly-affinity';
@@ -50,4 +50,19 @@ function findOwnValue(target: string): Span | undefined {
 
 function startOfPair(target: string, valueStart: number): number {
   return Math.max(target.lastIndexOf('&', valueStart - 1), target.indexOf('?')) + 1;
+}
+
+const AUTHORITY = /^(?:https?:)?\/\/([^/?#]*)/i;
+const DEFAULT_PORT = /:(?:80|443)$/;
+
+/** Whether a request to the URL comes back here. Its scheme may be that of the hop from the edge. */
+export function isOfOwnOrigin(url: string, { host, rawHeaders }: RequestHead): boolean {
+  const authority = AUTHORITY.exec(url)?.[1];
+  if (authority === undefined) return !/^[a-z][a-z0-9+.-]*:/i.test(url);
+  const own = host ?? headerValue(rawHeaders, 'host') ?? '';
+  return normalized(authority) === normalized(own);
+}
+
+function normalized(authority: string): string {
+  return authority.toLowerCase().replace(DEFAULT_PORT, '');
 }

@@ -47,7 +47,11 @@ export function createOwnerHintRemover(
     ? createIdReaders(protocols).filter(({ mayCarryHint }) => mayCarryHint)
     : [];
   const mayAddParameter = protocols.some(({ discoveries }) =>
-    discoveries.some(({ from }) => from === 'sse-endpoint'),
+    discoveries.some(
+      (discovery) =>
+        discovery.from === 'sse-endpoint' ||
+        (discovery.from === 'location' && 'prefix' in discovery.idLocation),
+    ),
   );
   const cleanQueries = createTargetCleaner(readers);
   const cleanTarget: Clean = mayAddParameter

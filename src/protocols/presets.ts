@@ -4,222 +4,117 @@
  * of its own, such as `signalr.ts`.
  */
 import { MCP_TASKS } from './mcp.ts';
+import { GRADIO, KV_CACHE, RESPONSES } from './model-servers.ts';
 import { OWN_PARAMETER } from './own-parameter.ts';
-import { isSource, parseSources } from './id-sources.ts';
-import { parsePathPattern } from './path-pattern.ts';
 import type { Protocol } from './protocol.ts';
-import { SIGNALR } from './signalr.ts';
-import { SOCKET_IO } from './socket-io.ts';
+import { COLYSEUS, roomProtocol } from './room-servers.ts';
+import { cookieProtocol, JAVA, JAVA_SHAPE, recognizedCookies } from './session-cookies.ts';
+import { SIGNALR, SIGNALR_SHAPE } from './signalr.ts';
+import { SOCKET_IO, SOCKET_IO_SHAPE } from './socket-io.ts';
+import { DEVTOOLS, JUPYTER, SOCKJS, SOCKJS_SHAPE, TUS, WEBDRIVER, WHIP } from './url-sessions.ts';
 
-/** By the name in `SESSION_PROTOCOLS`. */
-const PRESETS: Readonly<Record<string, readonly Protocol[]>> = {
-  /** It has sessions, and in later revisions tasks. */
-  mcp: [
-    {
-      name: 'mcp',
-      idLocations: [{ in: 'header', name: 'mcp-session-id', mayCarryHint: true }],
-      mintedBy: 'app',
-      discoveries: [{ from: 'header', name: 'mcp-session-id' }],
-      errorForm: 'mcp',
-      endsBy: 'delete',
-      isMcp: true,
-    },
-    MCP_TASKS,
-  ],
-  'mcp-sse': [
-    {
-      name: 'mcp-sse',
-      idLocations: [
-        { in: 'query', name: OWN_PARAMETER, mayCarryHint: true },
-        { in: 'query', name: 'session_id', mayCarryHint: true },
-        { in: 'query', name: 'sessionId', mayCarryHint: true },
-      ],
-      mintedBy: 'app',
-      discoveries: [{ from: 'sse-endpoint', names: ['session_id', 'sessionId'] }],
-      errorForm: 'mcp',
-      endsBy: 'stream-end',
-      isMcp: true,
-    },
-  ],
-  rpc: [
-    {
-      name: 'rpc',
-      idLocations: [
-        // Only the header gets a hint, but a client may repeat the header's id in its queries.
-        { in: 'query', name: 'session_id', mayCarryHint: true },
-        { in: 'header', name: 'x-session-id', mayCarryHint: true },
-      ],
-      mintedBy: 'either',
-      discoveries: [{ from: 'header', name: 'x-session-id' }],
-      errorForm: 'problem',
-      endsBy: 'expiry',
-      isMcp: false,
-    },
-  ],
-  'socket.io': [SOCKET_IO],
-  signalr: [SIGNALR],
-};
+export interface Preset {
+  /** For people: the products that it is for. */
+  readonly products: string;
+  /** For people: where the id is in a request, and what reveals it. */
+  readonly ids: string;
+  readonly revealedBy: string;
+  readonly protocols: readonly Protocol[];
+  /** What `auto` has of it: what no other app can be mistaken for, or what does no harm if it is. */
+  readonly auto: readonly Protocol[];
+}
 
-function cookieProtocol(cookie: string): Protocol {
-  return {
-    name: `cookie:${cookie}`,
-    idLocations: [{ in: 'cookie', name: cookie, mayCarryHint: true }],
+/** The app mints the ids, but another app may use the same shape for something else. */
+function guess(protocol: Protocol): Protocol {
+  return { ...protocol, isGuess: true };
+}
+
+const MCP: readonly Protocol[] = [
+  {
+    name: 'mcp',
+    idLocations: [{ in: 'header', name: 'mcp-session-id', mayCarryHint: true }],
     mintedBy: 'app',
-    discoveries: [{ from: 'set-cookie', name: cookie }],
-    errorForm: 'problem',
-    endsBy: 'expiring-cookie',
-    isSoft: true,
-    isMcp: false,
-  };
-}
-
-function headerProtocol(name: string): Protocol {
-  return {
-    name: `header:${name}`,
-    idLocations: [{ in: 'header', name, mayCarryHint: true }],
-    mintedBy: 'either',
-    discoveries: [{ from: 'header', name }],
-    errorForm: 'problem',
-    endsBy: 'expiry',
-    isMcp: false,
-  };
-}
-
-/** No response reveals these ids, so none has a hint: the text is the id as it is. */
-function clientProtocol(name: string, location: Protocol['idLocations'][number]): Protocol {
-  return {
-    name,
-    idLocations: [location],
-    mintedBy: 'client',
-    discoveries: [],
-    errorForm: 'problem',
-    endsBy: 'expiry',
-    isMcp: false,
-  };
-}
-
-/** The name of a cookie and of a header is a token (RFC 6265 §4.1.1, RFC 9110 §5.1, §5.6.2). */
-const TOKEN_PRESET = /^(cookie|header):([!#$%&'*+\-.^_`|~0-9A-Za-z]+)$/;
-/** A name without its escapes; the separators of pairs are in no name. */
-const QUERY_PRESET = /^query:([^\s&=#,]+)$/;
-
-/** Between where a request has the id and where the app reveals it. */
-const FROM = /\sfrom(?=\s|$)/;
-
-/** What `SESSION_PROTOCOLS` may list. */
-export const PRESET_NAMES: readonly string[] = [
-  ...Object.keys(PRESETS),
-  ...['cookie:NAME', 'header:NAME', 'query:NAME', 'path:REGEX'],
+    discoveries: [{ from: 'header', name: 'mcp-session-id' }],
+    errorForm: 'mcp',
+    endsBy: 'delete',
+    isMcp: true,
+  },
+  MCP_TASKS,
 ];
 
-const EXPECTED = `must be a comma-separated list of ${PRESET_NAMES.join(', ')}`;
+const MCP_SSE: Protocol = {
+  name: 'mcp-sse',
+  idLocations: [
+    { in: 'query', name: OWN_PARAMETER, mayCarryHint: true },
+    { in: 'query', name: 'session_id', mayCarryHint: true },
+    { in: 'query', name: 'sessionId', mayCarryHint: true },
+  ],
+  mintedBy: 'app',
+  discoveries: [{ from: 'sse-endpoint', names: ['session_id', 'sessionId'] }],
+  errorForm: 'mcp',
+  endsBy: 'stream-end',
+  isMcp: true,
+};
 
-export type Parsed<Value> =
-  | { readonly value: Value; readonly mistake?: never }
-  | { readonly value?: never; readonly mistake: string };
+const RPC: Protocol = {
+  name: 'rpc',
+  idLocations: [
+    // Only the header gets a hint, but a client may repeat the header's id in its queries.
+    { in: 'query', name: 'session_id', mayCarryHint: true },
+    { in: 'header', name: 'x-session-id', mayCarryHint: true },
+  ],
+  mintedBy: 'either',
+  discoveries: [{ from: 'header', name: 'x-session-id' }],
+  errorForm: 'problem',
+  endsBy: 'expiry',
+  isMcp: false,
+};
 
-/** Parses `SESSION_PROTOCOLS`. Each mistake is a sentence without its subject, the setting's name. */
-export function parseProtocols(
-  text: string,
-): { protocols: Protocol[]; mistakes?: never } | { protocols?: never; mistakes: string[] } {
-  const protocols: Protocol[] = [];
-  const mistakes: string[] = [];
-  for (const { entry, column } of splitList(text)) {
-    const { value: named = [], mistake } = parseEntry(entry, column);
-    const isNamedBefore = protocols.some(({ name }) => name === named[0]?.name);
-    if (mistake !== undefined) mistakes.push(mistake);
-    else if (isNamedBefore) {
-      mistakes.push(`must name each protocol once, got ${JSON.stringify(entry)} again`);
-    } else protocols.push(...named);
-  }
-  return mistakes.length > 0 ? { mistakes } : { protocols };
+const ASPNET_COOKIES = ['.AspNetCore.Session', 'ASP.NET_SessionId'];
+
+/** By the name in `SESSION_PROTOCOLS`. */
+// prettier-ignore
+export const PRESETS: Readonly<Record<string, Preset>> = {
+  mcp: { products: 'MCP servers, Streamable HTTP', ids: 'header mcp-session-id; a task in mcp-name', revealedBy: "the response's header; the JSON of a task", protocols: MCP, auto: MCP },
+  'mcp-sse': { products: 'MCP servers, HTTP with SSE', ids: 'query session_id, sessionId, or the sidecar\'s own parameter', revealedBy: 'the endpoint event of the stream', protocols: [MCP_SSE], auto: [MCP_SSE] },
+  rpc: { products: 'JSON-RPC and the like', ids: 'query session_id, header x-session-id', revealedBy: "the response's header; or the client's id, once accepted", protocols: [RPC], auto: [RPC] },
+  'socket.io': { products: 'Socket.IO 2 to 4, Engine.IO', ids: 'query sid', revealedBy: 'the body of the first polling response', protocols: [SOCKET_IO], auto: [SOCKET_IO_SHAPE] },
+  sockjs: { products: 'SockJS, Spring, Vert.x', ids: 'path PREFIX/SERVER/ID/TRANSPORT', revealedBy: "the client's id, once accepted", protocols: [SOCKJS], auto: [SOCKJS_SHAPE] },
+  signalr: { products: 'SignalR, Blazor Server', ids: 'query id', revealedBy: 'the JSON of POST .../negotiate', protocols: [SIGNALR], auto: [guess(SIGNALR_SHAPE)] },
+  jupyter: { products: 'Jupyter Server, Lab, Notebook', ids: 'path .../api/kernels/ID, .../api/sessions/ID', revealedBy: 'the JSON of POST to these', protocols: [JUPYTER], auto: [guess(JUPYTER)] },
+  webdriver: { products: 'Selenium, ChromeDriver, Appium', ids: 'path .../session/ID', revealedBy: 'the JSON of POST .../session', protocols: [WEBDRIVER], auto: [guess(WEBDRIVER)] },
+  cdp: { products: 'Chromium, Browserless', ids: 'path /devtools/browser/ID, /devtools/page/ID', revealedBy: 'the JSON of /json/version, /json/list, /json/new', protocols: [DEVTOOLS], auto: [guess(DEVTOOLS)] },
+  tus: { products: 'tus uploads', ids: 'last part of the path, with Tus-Resumable', revealedBy: 'the Location of POST', protocols: [TUS], auto: [guess(TUS)] },
+  whip: { products: 'WHIP and WHEP', ids: "the sidecar's own parameter in the query", revealedBy: 'the Location of POST application/sdp', protocols: [WHIP], auto: [WHIP] },
+  colyseus: { products: 'Colyseus', ids: 'query sessionId of a WebSocket; path /matchmake/joinById/ID', revealedBy: 'the JSON of POST /matchmake/...', protocols: [COLYSEUS], auto: [guess(COLYSEUS)] },
+  yjs: { products: 'y-websocket', ids: 'query room, else the path, of a WebSocket', revealedBy: "the client's id, once accepted", protocols: [roomProtocol('yjs')], auto: [] },
+  hocuspocus: { products: 'Hocuspocus with a room in the URL', ids: 'query room, else the path, of a WebSocket', revealedBy: "the client's id, once accepted", protocols: [roomProtocol('hocuspocus')], auto: [] },
+  gradio: { products: 'Gradio', ids: 'query or body session_hash; path .../call/NAME/ID, /gradio_api/heartbeat/ID', revealedBy: "the client's id, once accepted; the JSON of POST /call/NAME", protocols: GRADIO, auto: GRADIO },
+  responses: { products: "OpenAI's Responses API, vLLM", ids: 'body previous_response_id; path .../responses/ID', revealedBy: 'the JSON or the first event of POST .../responses', protocols: [RESPONSES], auto: [guess(RESPONSES)] },
+  'kv-cache': { products: 'prompt caches of LLM servers', ids: 'body prompt_cache_key, user', revealedBy: "the client's id, once accepted", protocols: [KV_CACHE], auto: [] },
+  express: { products: 'express-session', ids: 'cookie connect.sid', revealedBy: 'set-cookie', protocols: [cookieProtocol('express', ['connect.sid'])], auto: [recognizedCookies('express', ['connect.sid'])] },
+  java: { products: 'Tomcat, Jetty, Spring Boot', ids: 'cookie JSESSIONID, path ;jsessionid=ID', revealedBy: 'set-cookie, Location', protocols: [JAVA], auto: [JAVA_SHAPE] },
+  php: { products: 'PHP', ids: 'cookie PHPSESSID', revealedBy: 'set-cookie', protocols: [cookieProtocol('php', ['PHPSESSID'])], auto: [recognizedCookies('php', ['PHPSESSID'])] },
+  aspnet: { products: 'ASP.NET sessions', ids: `cookie ${ASPNET_COOKIES.join(', ')}`, revealedBy: 'set-cookie', protocols: [cookieProtocol('aspnet', ASPNET_COOKIES)], auto: [recognizedCookies('aspnet', ASPNET_COOKIES)] },
+};
+
+/** Their names of parameters are common ones, so an id that fits another protocol is that protocol's. */
+const READ_LAST: ReadonlySet<string> = new Set(['mcp-sse', 'rpc']);
+
+/** `auto`: what a request or a response shows by its shape, in the order in which ids are looked for. */
+export const AUTO: readonly Protocol[] = [
+  ...rowsOf((name) => !READ_LAST.has(name)),
+  ...rowsOf((name) => READ_LAST.has(name)),
+];
+
+function rowsOf(isWanted: (name: string) => boolean): readonly Protocol[] {
+  return Object.entries(PRESETS).flatMap(([name, { auto }]) => (isWanted(name) ? auto : []));
 }
 
-/** One entry of the list, and where it begins; columns count from 1. */
-interface Entry {
-  readonly entry: string;
-  readonly column: number;
-}
-
-/**
- * Splits at commas, but not at those of a pattern: within `()`, `[]` and `{}`, and behind a backslash. In a
- * class every bracket but its own end is an ordinary character. Sources belong to the entry before them.
- */
-function splitList(text: string): readonly Entry[] {
-  const pieces: Entry[] = [];
-  let start = 0;
-  let depth = 0;
-  let isInClass = false;
-  const add = (end: number): void => {
-    const piece = text.slice(start, end);
-    const blanks = piece.length - piece.trimStart().length;
-    pieces.push({ entry: piece.trim(), column: start + blanks + 1 });
-    start = end + 1;
-  };
-  for (let at = 0; at < text.length; at += 1) {
-    const character = text[at] ?? '';
-    if (character === '\\') at += 1;
-    else if (isInClass) isInClass = character !== ']';
-    else if (character === '[') isInClass = true;
-    else if (character === '(' || character === '{') depth += 1;
-    else if (character === ')' || character === '}') depth = Math.max(0, depth - 1);
-    else if (character === ',' && depth === 0) add(at);
-  }
-  add(text.length);
-  return joinSources(pieces, text);
-}
-
-/** Joins `path:REGEX from json:/id` and the `location` behind its comma. */
-function joinSources(pieces: readonly Entry[], text: string): readonly Entry[] {
-  const entries: Entry[] = [];
-  for (const piece of pieces) {
-    const last = entries.at(-1);
-    if (!last || !FROM.test(last.entry) || !isSource(piece.entry)) {
-      entries.push(piece);
-      continue;
-    }
-    const end = piece.column - 1 + piece.entry.length;
-    entries[entries.length - 1] = { ...last, entry: text.slice(last.column - 1, end) };
-  }
-  return entries;
-}
-
-function parseEntry(entry: string, column: number): Parsed<readonly Protocol[]> {
-  const at = entry.search(FROM);
-  if (at === -1) return parsePreset(entry);
-  const { value, mistake } = parsePreset(entry.slice(0, at).trimEnd());
-  if (mistake !== undefined) return { mistake };
-  const [protocol] = value;
-  const [idLocation] = protocol?.idLocations ?? [];
-  const isInUrl = idLocation?.in === 'path' || idLocation?.in === 'query';
-  if (!protocol || !isInUrl) {
-    const place = `column ${column + at + 1}`;
-    return { mistake: `has a "from" at ${place} that belongs to no path:REGEX or query:NAME` };
-  }
-  const sources = parseSources(
-    entry.slice(at + ' from'.length),
-    column + at + ' from'.length,
-    idLocation,
+/** The preset that has the protocol of that name; undefined for one that a setting spells. */
+export function presetOf(protocolName: string): string | undefined {
+  const found = Object.entries(PRESETS).find(([, { protocols }]) =>
+    protocols.some(({ name }) => name === protocolName),
   );
-  if (sources.mistake !== undefined) return sources;
-  return { value: [{ ...protocol, mintedBy: 'app', discoveries: sources.value }] };
-}
-
-function parsePreset(entry: string): Parsed<readonly Protocol[]> {
-  if (entry.startsWith('path:')) return parsePathPreset(entry.slice('path:'.length));
-  const query = QUERY_PRESET.exec(entry)?.[1];
-  if (query !== undefined) {
-    return { value: [clientProtocol(entry, { in: 'query', name: query, mayCarryHint: false })] };
-  }
-  const [, location, name = ''] = TOKEN_PRESET.exec(entry) ?? [];
-  if (location === 'cookie') return { value: [cookieProtocol(name)] };
-  if (location === 'header') return { value: [headerProtocol(name.toLowerCase())] };
-  const preset = Object.hasOwn(PRESETS, entry) ? PRESETS[entry] : undefined;
-  return preset ? { value: preset } : { mistake: `${EXPECTED}, got ${JSON.stringify(entry)}` };
-}
-
-function parsePathPreset(source: string): Parsed<readonly Protocol[]> {
-  const { pattern, mistake } = parsePathPattern(source);
-  if (pattern) return { value: [clientProtocol(`path:${source}`, { in: 'path', pattern })] };
-  return { mistake: `holds a pattern that ${mistake}: ${JSON.stringify(`path:${source}`)}` };
+  return found?.[0];
 }

@@ -2,7 +2,7 @@
  * The session id of a request. This runs on every request: most have none, which the lengths of their header
  * names and the lack of a query tell without an allocation.
  */
-import { createHeaderSpotter, type RequestHead } from './heads.ts';
+import { createHeaderSpotter, headerIncludes, type RequestHead } from './heads.ts';
 import { createIdReaders, locationName, type IdReader } from './id-locations.ts';
 import { isMcpWithoutSessions } from './mcp.ts';
 import { splitOwnerHint } from './owner-hint.ts';
@@ -52,10 +52,13 @@ export function createRequestIdReader(
   };
 }
 
-/** Whether a request may have an id at all: it has the header of one, or a query, or the path counts. */
+/** Whether a request may have an id at all: it has the header of one, or a query, or its path looks like it. */
 function createQuickCheck(readers: readonly IdReader[]): (head: RequestHead) => boolean {
   const readsQuery = readers.some(({ location }) => location.in === 'query');
-  const readsPath = readers.some(({ location }) => location.in === 'path');
+  const readsWebSockets = readers.some(({ location }) => location.in === 'websocket');
+  const paths = readers.flatMap(({ location }) => (location.in === 'path' ? [location] : []));
+  const readsPath = paths.some(({ mark }) => mark === undefined);
+  const marks = paths.flatMap(({ mark }) => mark ?? []);
   const hasIdHeader = createHeaderSpotter(
     readers.flatMap(({ location }) => {
       if (location.in === 'header') return [location.name];
@@ -63,13 +66,43 @@ function createQuickCheck(readers: readonly IdReader[]): (head: RequestHead) => 
       return location.in === 'cookie' ? ['cookie'] : [];
     }),
   );
-  return ({ target, rawHeaders }) =>
-    readsPath || (readsQuery && target.includes('?')) || hasIdHeader(rawHeaders);
+  return ({ target, rawHeaders, body, upgrade }) =>
+    readsPath ||
+    (readsWebSockets && upgrade !== undefined) ||
+    body !== undefined ||
+    (readsQuery && target.includes('?')) ||
+    hasIdHeader(rawHeaders) ||
+    marks.some((mark) => target.includes(mark));
 }
+
+/** Longer JSON bodies have no id. */
+export const MAX_BODY_BYTES = 65_536;
+
+/**
+ * Whether the body of a request may hold its id: JSON, of a request whose head has none. The caller knows its
+ * length.
+ */
+export function createBodyCheck(
+  protocols: readonly Protocol[],
+  readIds: ReadRequestIds,
+): (head: RequestHead) => boolean {
+  const locations = protocols.flatMap(({ idLocations }) =>
+    idLocations.flatMap((location) => (location.in === 'body' ? [location] : [])),
+  );
+  if (locations.length === 0) return () => false;
+  return (head) =>
+    locations.some(({ when }) => when?.(head) !== false) &&
+    JSON_TYPES.some((type) => headerIncludes(head.rawHeaders, 'content-type', type)) &&
+    readIds(head).kind === 'none';
+}
+
+const JSON_TYPES = ['application/json', '+json'];
 
 function readIds(reader: IdReader, head: RequestHead, hints: boolean): RequestIds | undefined {
   const reading = reader.read(head);
   if (reading === undefined) return undefined;
+  // Another app may send a list under that name.
+  if (reading === CONFLICT && reader.protocol.isGuess) return undefined;
   if (reading === CONFLICT) return { kind: 'conflict', name: locationName(reader.location) };
   if (typeof reading === 'string') return foundId(reader, reading, hints);
   const [first, ...others] = reading.flatMap((text) => foundId(reader, text, hints) ?? []);

@@ -25,6 +25,17 @@ export const SIGNALR: Protocol = {
   isMcp: false,
 };
 
+/** 128 random bits in base64url, as ASP.NET Core mints its ids (`ConnectionManager`, "MakeNewConnectionId"). */
+const ID_SHAPE = /[?&]id=[\w-]{22}(?:&|$)/;
+
+/** For `auto`: `id` is the name of many other things. */
+export const SIGNALR_SHAPE: Protocol = {
+  ...SIGNALR,
+  idLocations: [
+    { in: 'query', name: 'id', mayCarryHint: false, when: ({ target }) => ID_SHAPE.test(target) },
+  ],
+};
+
 /** In version 0 the public id is the only one; from 1 on the client names the token. */
 function readConnectionToken(body: string): string | undefined {
   const response = asObject(parseJson(body));

@@ -15,12 +15,17 @@ import { type RequestHead, textAt } from './heads.ts';
  */
 const OPEN_PACKET = /^(?:\d+:|\x00[\x00-\x09]+\xff)?0(\{[^{}]*\})/;
 /** The same in a function call (JSONP). */
-const JSONP = /^___eio\[\d+\]\((".*")\);$/s;
+const JSONP = /^___eio\[\d+\]\((?:(".*")|'(.*)')\);?\s*$/s;
 
 const firstPollingResponse: BodyDiscovery = {
   from: 'body',
   mayRevealId: isHandshakeByPolling,
-  contentTypes: ['text/plain', 'application/octet-stream', 'text/javascript'],
+  contentTypes: [
+    'text/plain',
+    'application/octet-stream',
+    'text/javascript',
+    'application/javascript',
+  ],
   begin: /[\d\x00_]/,
   read: readSid,
 };
@@ -35,6 +40,19 @@ export const SOCKET_IO: Protocol = {
   isMcp: false,
 };
 
+/** For `auto`: every client names its version of Engine.IO. */
+export const SOCKET_IO_SHAPE: Protocol = {
+  ...SOCKET_IO,
+  idLocations: [
+    {
+      in: 'query',
+      name: 'sid',
+      mayCarryHint: false,
+      when: ({ target }) => /[?&]EIO=\d/.test(target),
+    },
+  ],
+};
+
 function isHandshakeByPolling({ method, target }: RequestHead): boolean {
   if (method !== 'GET') return false;
   const query = findQuery(target);
@@ -46,8 +64,19 @@ function isHandshakeByPolling({ method, target }: RequestHead): boolean {
 }
 
 function readSid(body: string): string | undefined {
-  const call = JSONP.exec(body)?.[1];
-  const payload = call === undefined ? body : asText(parseJson(call));
+  const call = JSONP.exec(body);
+  const payload = call ? argumentOf(call) : body;
   const packet = payload === undefined ? undefined : OPEN_PACKET.exec(payload)?.[1];
   return packet === undefined ? undefined : asText(asObject(parseJson(packet))?.sid);
+}
+
+/** A string in either quotes. Within single ones, a double quote may stand as it is. */
+function argumentOf([, quoted, within = '']: RegExpExecArray): string | undefined {
+  const json =
+    quoted ??
+    `"${within.replace(/\\.|"/gs, (text) => {
+      if (text === '"') return '\\"';
+      return text === "\\'" ? "'" : text;
+    })}"`;
+  return asText(parseJson(json));
 }

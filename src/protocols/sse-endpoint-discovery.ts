@@ -7,13 +7,14 @@ import {
   inspected,
   MAX_HELD_BYTES,
   NO_BYTES,
+  NO_IDS,
   type BodyInspector,
   type InspectedChunk,
 } from './body-inspector.ts';
-import { headerValue, replaceAt, textAt, type RequestHead, type Span } from './heads.ts';
-import { addOwnParameter } from './own-parameter.ts';
+import { replaceAt, textAt, type RequestHead, type Span } from './heads.ts';
+import { addOwnParameter, isOfOwnOrigin } from './own-parameter.ts';
 import { splitOwnerHint, withOwnerHint } from './owner-hint.ts';
-import type { DiscoveredId, Protocol } from './protocol.ts';
+import type { Protocol } from './protocol.ts';
 import { decodeQueryText, findQueryValues } from './query.ts';
 import { parseSessionId, type MachineId, type SessionId } from '../session.ts';
 import { parseSseField, SseLineReader } from './sse-lines.ts';
@@ -77,7 +78,7 @@ export class SseEndpointInspector implements BodyInspector {
     }
     const end = heldFrom ?? bytes.length;
     this.#held = new Uint8Array(bytes.subarray(end));
-    return inspected(bytes.subarray(0, end), undefined, false);
+    return inspected(bytes.subarray(0, end), NO_IDS, false);
   }
 
   end(): InspectedChunk {
@@ -90,7 +91,7 @@ export class SseEndpointInspector implements BodyInspector {
     const found = this.#read(url);
     if (!found) return this.#finish(bytes);
     const { id, shown } = found;
-    const discovered = { id, protocol: this.#options.protocol };
+    const discovered = [{ id, protocol: this.#options.protocol }];
     if (shown === url) return this.#finish(bytes, discovered);
     const start = heldFrom + blanks;
     const [before, after] = [bytes.subarray(0, start), bytes.subarray(start + url.length)];
@@ -112,7 +113,7 @@ export class SseEndpointInspector implements BodyInspector {
     return { id, shown: addOwnParameter(url, value) };
   }
 
-  #finish(out: Uint8Array, discovered?: DiscoveredId): InspectedChunk {
+  #finish(out: Uint8Array, discovered = NO_IDS): InspectedChunk {
     this.#isDone = true;
     this.#held = NO_BYTES;
     return inspected(out, discovered, true);
@@ -239,21 +240,6 @@ function carriesId({ target }: RequestHead, names: readonly string[], id: Sessio
       return text === id || splitOwnerHint(text)?.id === id;
     }),
   );
-}
-
-const AUTHORITY = /^(?:https?:)?\/\/([^/?#]*)/i;
-const DEFAULT_PORT = /:(?:80|443)$/;
-
-/** Whether a request to the URL comes back here. Its scheme may be that of the hop from the edge. */
-function isOfOwnOrigin(url: string, { host, rawHeaders }: RequestHead): boolean {
-  const authority = AUTHORITY.exec(url)?.[1];
-  if (authority === undefined) return !/^[a-z][a-z0-9+.-]*:/i.test(url);
-  const own = host ?? headerValue(rawHeaders, 'host') ?? '';
-  return normalized(authority) === normalized(own);
-}
-
-function normalized(authority: string): string {
-  return authority.toLowerCase().replace(DEFAULT_PORT, '');
 }
 
 /**

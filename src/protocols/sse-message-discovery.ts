@@ -4,10 +4,11 @@
  * they end.
  */
 import {
-  discoverId,
+  discoverIds,
   inspected,
   MAX_HELD_BYTES,
   NO_BYTES,
+  NO_IDS,
   type BodyInspector,
   type InspectedChunk,
 } from './body-inspector.ts';
@@ -36,34 +37,35 @@ export class SseMessageInspector implements BodyInspector {
       if (this.#inspectedBytes === MAX_HELD_BYTES) return this.#finish(bytes);
       this.#inspectedBytes += 1;
       const line = this.#lines.read(bytes[at] ?? 0);
-      const discovered = line === undefined ? undefined : this.#endLine(line);
-      if (discovered) return this.#finish(bytes, discovered);
+      const discovered = line === undefined ? NO_IDS : this.#endLine(line);
+      if (discovered.length > 0) return this.#finish(bytes, discovered);
       if (this.#lines.line === '' && this.#data.length === 0) outUntil = at + 1;
     }
     this.#held = Uint8Array.from(bytes.subarray(outUntil));
-    return inspected(bytes.subarray(0, outUntil), undefined, false);
+    return inspected(bytes.subarray(0, outUntil), NO_IDS, false);
   }
 
   /** A client that is less strict than the standard may accept an event that has not ended. */
   end(): InspectedChunk {
     if (this.#isDone) return this.#finish(NO_BYTES);
-    return this.#finish(this.#held, this.#endLine(this.#lines.end()) ?? this.#endEvent());
+    const inLastLine = this.#endLine(this.#lines.end());
+    return this.#finish(this.#held, inLastLine.length > 0 ? inLastLine : this.#endEvent());
   }
 
-  #endLine(line: string): DiscoveredId | undefined {
+  #endLine(line: string): readonly DiscoveredId[] {
     if (line === '') return this.#endEvent();
     const { field, value } = parseSseField(line);
     if (field === 'data') this.#data.push(value);
-    return undefined;
+    return NO_IDS;
   }
 
-  #endEvent(): DiscoveredId | undefined {
+  #endEvent(): readonly DiscoveredId[] {
     const data = this.#data;
     this.#data = [];
-    return data.length === 0 ? undefined : discoverId(this.#protocol, this.#read(data.join('\n')));
+    return data.length === 0 ? NO_IDS : discoverIds(this.#protocol, this.#read(data.join('\n')));
   }
 
-  #finish(out: Uint8Array, discovered?: DiscoveredId): InspectedChunk {
+  #finish(out: Uint8Array, discovered = NO_IDS): InspectedChunk {
     this.#isDone = true;
     this.#held = NO_BYTES;
     return inspected(out, discovered, true);

@@ -114,7 +114,7 @@ export class AppAttempt extends Attempt {
   #filterOf(inspector: BodyInspector): BodyFilter {
     const filtered = ({ out, discovered, isDone }: InspectedChunk): FilteredBytes => ({
       out,
-      until: discovered && this.#bind(discovered),
+      until: discovered.length > 0 ? this.#bind(discovered) : undefined,
       isDone,
     });
     return {
@@ -123,9 +123,10 @@ export class AppAttempt extends Attempt {
     };
   }
 
-  async #bind(discovered: DiscoveredId): Promise<void> {
+  async #bind(discovered: readonly DiscoveredId[]): Promise<void> {
     await this.#parts.appResponses.onBody(discovered);
-    if (discovered.protocol.endsBy === 'stream-end') this.carry(sessionKeyOf(discovered.id));
+    for (const { id, protocol } of discovered)
+      if (protocol.endsBy === 'stream-end') this.carry(sessionKeyOf(id));
   }
 }
 

@@ -60,9 +60,9 @@ export class AppResponses {
     return this.#onceCommitted(inspected, found.discovered, claim);
   }
 
-  /** Binds an id discovered in a body. Resolves when the revealing bytes may go out. */
-  onBody({ id }: DiscoveredId): Promise<void> {
-    return this.#bindings.bindDiscovered(id);
+  /** Binds the ids discovered in a body. Resolves when the revealing bytes may go out. */
+  async onBody(discovered: readonly DiscoveredId[]): Promise<void> {
+    await Promise.all(discovered.map(({ id }) => this.#bindings.bindDiscovered(id)));
   }
 
   /** Nothing listens on the app's port: removes the cookie, so that the client does not return here. */
@@ -97,8 +97,8 @@ export class AppResponses {
     const isOfApp = decision.why === 'app-replay';
     const cookie = this.#cookie;
     if (cookie === undefined || ids.kind !== 'none' || isOfApp) return changed;
-    const { statusCode } = response;
-    return cookie.addTo({ statusCode, rawHeaders: changed ?? response.rawHeaders }, request);
+    if (changed === undefined) return cookie.addTo(response, request);
+    return cookie.addTo({ statusCode: response.statusCode, rawHeaders: changed }, request);
   }
 
   /** The claim of an id that the client sent, if the app accepts it and this Machine may claim it. */

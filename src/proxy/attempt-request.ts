@@ -284,7 +284,7 @@ export interface ReceivedRequestParts {
 export class ReceivedRequest implements ArrivedRequest {
   readonly from: 'edge' | 'peer';
   /** As the client sent it; from the edge, only the fields that routing reads. */
-  readonly head: RequestHead;
+  head: RequestHead;
   readonly fields: EdgeFields;
   readonly placedBy: MachineId | undefined;
   readonly incoming: IncomingRequest;

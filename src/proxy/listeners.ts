@@ -74,8 +74,8 @@ function createEdgeHandler({ proxy, budget }: ListenersParts): RequestHandler {
 }
 
 /** What routing reads of a head: of its fields only the selected ones. */
-function selectedOf({ method, target, host, selected }: ParsedRequestHead): RequestHead {
-  return { method, target, host, rawHeaders: selected };
+function selectedOf({ method, target, host, upgrade, selected }: ParsedRequestHead): RequestHead {
+  return { method, target, host, upgrade, rawHeaders: selected };
 }
 
 function refuse(
@@ -159,7 +159,8 @@ class PeerHandler implements RequestHandler {
   #runForward(incoming: IncomingRequest, received: ReceivedHead): void {
     const { proxy, budget } = this.#parts;
     const { target, rawHeaders } = received;
-    const head: RequestHead = { method: incoming.head.method, target, rawHeaders };
+    const { method, upgrade } = incoming.head;
+    const head: RequestHead = { method, target, upgrade, rawHeaders };
     // An early 102 tells the peer that the request has arrived. Without it the peer may send it again.
     incoming.writeProcessing();
     const sender = this.#senderOf(received, incoming);

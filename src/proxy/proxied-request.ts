@@ -2,6 +2,8 @@
  * One request and its response, from its arrival to its log line: routing decides, then an attempt
  * serves the request, or the sidecar itself responds.
  *
+ *   (READING BODY)
+ *       v
  *   ROUTING ─local─> APP ATTEMPT ───┬─response complete────────────────> CLOSED
  *    ^  │ └─forward─> PEER ATTEMPT ─┤
  *    │  │                           ├─no response, and it may go elsewhere─> ROUTING
@@ -18,6 +20,7 @@ import { isIdempotent } from '../http/pipe-owner.ts';
 import type { UpstreamError } from '../http/upstream-request.ts';
 import type { ErrorResponse } from '../protocols/error-responses.ts';
 import type { RequestHead } from '../protocols/heads.ts';
+import { MAX_BODY_BYTES } from '../protocols/request-ids.ts';
 import { unreachable, type Action } from '../routing/respond.ts';
 import type { Routed, Router } from '../routing/route.ts';
 import type { MachineId } from '../session.ts';
@@ -42,6 +45,8 @@ export interface ProxyParts extends AppAttemptParts, PeerAttemptParts, ReceivedR
     'route' | 'decideEarly' | 'elsewhere' | 'toWinner' | 'withoutPlace'
   >;
   readonly actionFor: (routed: Routed) => Action;
+  /** Whether the session id of a request may be in its body. */
+  readonly mayHaveIdInBody: (head: RequestHead) => boolean;
   readonly recorder: Pick<RequestRecorder, 'begin'>;
   /** The edge returned a request as undelivered, or a client pretends that it did. */
   readonly onReplayFailed: (reason: ReplayFailureReason | 'other') => void;
@@ -54,9 +59,11 @@ export interface ProxyParts extends AppAttemptParts, PeerAttemptParts, ReceivedR
 type State = Waypoint | AppAttempt | PeerAttempt;
 
 interface Waypoint {
-  readonly kind: 'routing' | 'responding' | 'closed';
+  readonly kind: 'reading body' | 'routing' | 'responding' | 'closed';
 }
 
+/** An id may be in it. */
+const READING_BODY: State = { kind: 'reading body' };
 const ROUTING: State = { kind: 'routing' };
 const RESPONDING: State = { kind: 'responding' };
 const CLOSED: State = { kind: 'closed' };
@@ -88,11 +95,33 @@ export class ProxiedRequest
     return this.#state.kind === 'closed';
   }
 
-  /** Routes the request and carries out the decision. */
   run(): void {
     const { replayFailed } = this.fields;
     if (replayFailed !== undefined && this.from === 'edge')
       this.#parts.onReplayFailed(parseReplayFailure(replayFailed).reason ?? 'other');
+    if (!this.#mayHaveIdInBody()) this.#route();
+    else if (this.incoming.isBodyComplete) this.#routeWithBody();
+    else {
+      this.#state = READING_BODY;
+      this.incoming.holdBody();
+    }
+  }
+
+  #mayHaveIdInBody(): boolean {
+    const { contentLength = 0, isChunked, upgrade } = this.incoming.head;
+    if (isChunked || contentLength === 0 || contentLength > MAX_BODY_BYTES) return false;
+    return upgrade === undefined && this.#parts.mayHaveIdInBody(this.head);
+  }
+
+  /** The body stays with the request. */
+  #routeWithBody(): void {
+    this.#state = ROUTING;
+    this.head = { ...this.head, body: this.incoming.peekEarly().toString('latin1') };
+    this.#route();
+  }
+
+  /** Routes the request and carries out the decision. */
+  #route(): void {
     const routed = this.#parts.router.route(this);
     if (!(routed instanceof Promise)) this.#carryOut(routed);
     else
@@ -247,7 +276,7 @@ export class ProxiedRequest
   }
 
   onRequestEnd(): void {
-    // Nothing waits for this.
+    if (this.#state === READING_BODY) this.#guarded(() => this.#routeWithBody());
   }
 
   onClientWritable(): void {

@@ -4,9 +4,12 @@ import type { UpstreamError } from '../http/upstream-request.ts';
 import type { Logger } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import type { RequestHead } from '../protocols/heads.ts';
+import type { PathMask } from '../protocols/id-locations.ts';
+import type { Protocol } from '../protocols/protocol.ts';
 import type { Routed } from '../routing/route.ts';
 import type { DecisionKind, Why } from '../routing/decision.ts';
 import type { MachineId, SessionKey } from '../session.ts';
+import type { SeenProtocols } from './seen-protocols.ts';
 
 /** Clients usually send their next request within this time after a response, in ms. */
 export const QUIET_MS = 1_000;
@@ -18,8 +21,8 @@ export interface RequestRecorderParts {
     Metrics,
     'requestDecided' | 'responseSent' | 'sidecarTime' | 'upstreamTime'
   >;
-  /** Masks ids in a path. */
-  readonly maskPath?: (path: string) => string;
+  readonly maskPath?: PathMask;
+  readonly seenProtocols?: SeenProtocols;
 }
 
 const CLIENT_DISCONNECTED = 499;
@@ -29,7 +32,7 @@ const CUT_BY_STOP = 'cut at the end of the drain';
 /** The request of a record. */
 export interface RecordedRequest {
   readonly requestId: string;
-  readonly head: Pick<RequestHead, 'method' | 'target'>;
+  readonly head: RequestHead;
 }
 
 /** Knows whether clients still use this Machine, through the edge or through a peer. */
@@ -134,10 +137,17 @@ export class RequestRecord {
     const { routed } = this;
     // A client that disconnected during the owner lookup was never routed.
     if (!routed) return;
+    if (
+      routed.ids.kind === 'none' &&
+      routed.decision.kind === 'local' &&
+      isSuccess(this.statusCode)
+    )
+      this.#recorder.parts.seenProtocols?.noteWithoutId(head);
     this.#recorder.logRequest({
       requestId,
       method: head.method,
       target: head.target,
+      protocol: routed.ids.kind === 'found' ? routed.ids.protocol : undefined,
       session: routed.key,
       decision: routed.decision.kind,
       why: routed.decision.why,
@@ -163,13 +173,19 @@ export class RequestRecord {
   #count(): void {
     if (this.#isCounted || !this.routed) return;
     this.#isCounted = true;
-    const { kind, why } = this.routed.decision;
-    this.#recorder.parts.metrics.requestDecided(kind, why);
+    const { ids, decision } = this.routed;
+    const { metrics, seenProtocols } = this.#recorder.parts;
+    metrics.requestDecided(decision.kind, decision.why);
+    if (ids.kind === 'found' && decision.kind === 'local') seenProtocols?.noteServed(ids.protocol);
   }
 
   #nowMs(): number {
     return this.#recorder.parts.clock.monotonicMs();
   }
+}
+
+function isSuccess(statusCode: number): boolean {
+  return statusCode === 101 || (statusCode >= 200 && statusCode < 300);
 }
 
 /*
@@ -183,6 +199,8 @@ export interface RequestLine {
   readonly method: string;
   /** The raw request-target; the log line omits its query. */
   readonly target: string;
+  /** That of the session id: it tells where in the path the id is. */
+  readonly protocol?: Protocol | undefined;
   readonly session: SessionKey | undefined;
   readonly decision: DecisionKind;
   readonly why: Why;
@@ -201,10 +219,9 @@ export const REQUEST_MESSAGE = 'request';
 const MAX_PATH_CHARACTERS = 256;
 const MAX_REQUEST_ID_CHARACTERS = 128;
 
-/** `maskPath` masks ids in a path. */
 export function createRequestLog(
   logger: Pick<Logger, 'info' | 'isLevelEnabled'>,
-  maskPath: (path: string) => string = (path) => path,
+  maskPath: PathMask = (path) => path,
 ): (line: RequestLine) => void {
   if (!logger.isLevelEnabled('info')) return () => undefined;
   return (line) =>
@@ -212,7 +229,7 @@ export function createRequestLog(
       {
         requestId: shorten(line.requestId, MAX_REQUEST_ID_CHARACTERS),
         method: shorten(line.method, MAX_PATH_CHARACTERS),
-        path: shorten(maskPath(pathOf(line.target)), MAX_PATH_CHARACTERS),
+        path: shorten(maskPath(pathOf(line.target), line.protocol), MAX_PATH_CHARACTERS),
         session: line.session,
         decision: line.decision,
         why: line.why,

@@ -123,16 +123,17 @@ const OWN: Table<KnownOwner> = [
 /** The edge delivers nothing to a Machine at its hard limit, but a forward reaches it. */
 // prettier-ignore
 const OF_ANOTHER: Table<KnownOwner> = [
-  forward(22, 'owner-unreachable', (facts, owner) => wasUndelivered(facts, owner.machine) && isListed(owner)),
-  refuse(23, 503, 'owner-unreachable', (facts, owner) => wasUndelivered(facts, owner.machine) && !isToBeWoken(facts, owner)),
+  local(22, 'owner-unreachable', (facts, owner) => isCacheOnly(facts) && (wasUndelivered(facts, owner.machine) || owner.liveness === 'unresponsive')),
+  forward(23, 'owner-unreachable', (facts, owner) => wasUndelivered(facts, owner.machine) && isListed(owner)),
+  refuse(24, 503, 'owner-unreachable', (facts, owner) => wasUndelivered(facts, owner.machine) && !isToBeWoken(facts, owner)),
   ...TO_ANOTHER,
 ];
 
 /** The last rows for a session that goes to the place of its id. */
 // prettier-ignore
 const TO_PLACE: Table<OwnerLookup> = [
-  forwardToPlace(24, (facts, _, state) => !mayReplay(facts) || wasUndelivered(facts, placeOf(state))),
-  replayToPlace(25),
+  forwardToPlace(25, (facts, _, state) => !mayReplay(facts) || wasUndelivered(facts, placeOf(state))),
+  replayToPlace(26),
 ];
 
 /**
@@ -141,22 +142,23 @@ const TO_PLACE: Table<OwnerLookup> = [
  */
 // prettier-ignore
 const OF_GONE: Table<KnownOwner> = [
-  refuse(26, 503, 'owner-unreachable', (_, owner) => owner.isUncontested !== true),
-  refuse(27, 404, 'owner-gone', (facts, owner, state) => !outlivesOwner(facts, owner, state)),
-  takeOver(28, 'owner-gone', (_, owner, state) => isPlaceHere(state) && owner.knownBy === 'store'),
-  local(29, 'owner-gone', (_, __, state) => isPlaceHere(state), { mayClaim: true }),
+  refuse(27, 503, 'owner-unreachable', (_, owner) => owner.isUncontested !== true),
+  refuse(28, 404, 'owner-gone', (facts, owner, state) => !outlivesOwner(facts, owner, state)),
+  takeOver(29, 'owner-gone', (_, owner, state) => isPlaceHere(state) && owner.knownBy === 'store'),
+  local(30, 'owner-gone', (_, __, state) => isPlaceHere(state), { mayClaim: true }),
   ...TO_PLACE,
 ];
 
-/** An app rejects an id that it did not mint. */
+/** An app rejects an id that it did not mint. If the shape of the id is a guess, it may be none. */
 // prettier-ignore
 const UNKNOWN_APP_ID: Table<NoOwner> = [
-  elsewhere(30),
-  refuse(31, 404, 'unknown-session', (facts, owner, state) => owner.kind === 'none' && rejects(facts, state)),
-  refuse(32, 503, 'peers-inconclusive', (facts, owner, state) => owner.kind === 'inconclusive' && (rejects(facts, state) || !owner.mayBeOurs)),
-  local(33, 'unknown-session', (facts, owner) => owner.kind === 'none' && facts.wasReplayed, { mayClaim: true }),
-  local(34, 'unknown-session', (_, owner) => owner.kind === 'none'),
-  local(35, 'peers-inconclusive', always, { isInDoubt: true }),
+  elsewhere(31),
+  local(32, 'unknown-session', (facts) => facts.isGuess),
+  refuse(33, 404, 'unknown-session', (facts, owner, state) => owner.kind === 'none' && rejects(facts, state)),
+  refuse(34, 503, 'peers-inconclusive', (facts, owner, state) => owner.kind === 'inconclusive' && (rejects(facts, state) || !owner.mayBeOurs)),
+  local(35, 'unknown-session', (facts, owner) => owner.kind === 'none' && facts.wasReplayed, { mayClaim: true }),
+  local(36, 'unknown-session', (_, owner) => owner.kind === 'none'),
+  local(37, 'peers-inconclusive', always, { isInDoubt: true }),
 ];
 
 /**
@@ -166,12 +168,12 @@ const UNKNOWN_APP_ID: Table<NoOwner> = [
  */
 // prettier-ignore
 const UNKNOWN_CLIENT_ID: Table<NoOwner> = [
-  refuse(36, 503, 'peers-inconclusive', (_, owner, state) => owner.kind === 'inconclusive' && !state.isFleetProbed),
-  refuse(37, 503, 'overloaded', (_, owner) => isShed(owner)),
-  refuse(38, 404, 'unknown-session', (facts, owner, state) => isHere(owner, state) && owner.kind === 'none' && rejects(facts, state)),
-  refuse(39, 503, 'peers-inconclusive', (facts, owner, state) => isHere(owner, state) && rejects(facts, state)),
-  local(40, 'unknown-session', (_, owner, state) => isHere(owner, state) && owner.kind === 'none', { mayClaim: true }),
-  local(41, 'peers-inconclusive', (_, owner, state) => isHere(owner, state), { mayClaim: true, isInDoubt: true }),
+  refuse(38, 503, 'peers-inconclusive', (_, owner, state) => owner.kind === 'inconclusive' && !state.isFleetProbed),
+  refuse(39, 503, 'overloaded', (_, owner) => isShed(owner)),
+  refuse(40, 404, 'unknown-session', (facts, owner, state) => isHere(owner, state) && owner.kind === 'none' && rejects(facts, state)),
+  refuse(41, 503, 'peers-inconclusive', (facts, owner, state) => isHere(owner, state) && rejects(facts, state)),
+  local(42, 'unknown-session', (_, owner, state) => isHere(owner, state) && owner.kind === 'none', { mayClaim: true }),
+  local(43, 'peers-inconclusive', (_, owner, state) => isHere(owner, state), { mayClaim: true, isInDoubt: true }),
   ...TO_PLACE,
 ];
 
@@ -206,15 +208,15 @@ export function decideUnreachedPlace(owner: MachineId | undefined, self: Machine
 
 /** The decisions before the table and, by {@link decideLostClaim} and {@link decideUnreachedPlace}, after it. */
 const OTHER_ROWS: readonly RowText[] = [
-  { number: 42, decision: 'refuse 400', whys: ['malformed-request'] },
-  { number: 43, decision: 'refuse 508', whys: ['loop-detected'] },
-  { number: 44, decision: 'refuse 503', whys: ['overloaded'] },
-  { number: 45, decision: 'refuse 400', whys: ['conflicting-ids'] },
-  { number: 46, decision: 'refuse 421', whys: ['moved'] },
-  { number: 47, decision: 'forward', whys: ['claim-lost'] },
-  { number: 48, decision: 'replay', whys: ['claim-lost'] },
-  { number: 49, decision: 'local, may take over', whys: ['placed'] },
-  { number: 50, decision: 'local, may claim, in doubt', whys: ['placed'] },
+  { number: 44, decision: 'refuse 400', whys: ['malformed-request'] },
+  { number: 45, decision: 'refuse 508', whys: ['loop-detected'] },
+  { number: 46, decision: 'refuse 503', whys: ['overloaded'] },
+  { number: 47, decision: 'refuse 400', whys: ['conflicting-ids'] },
+  { number: 48, decision: 'refuse 421', whys: ['moved'] },
+  { number: 49, decision: 'forward', whys: ['claim-lost'] },
+  { number: 50, decision: 'replay', whys: ['claim-lost'] },
+  { number: 51, decision: 'local, may take over', whys: ['placed'] },
+  { number: 52, decision: 'local, may claim, in doubt', whys: ['placed'] },
 ];
 
 /** Every row once. */
@@ -266,6 +268,11 @@ function isShed(owner: OwnerLookup): boolean {
 /** An app that keeps its sessions elsewhere knows a soft one on every Machine. */
 function rejects({ isSoft }: RoutingFacts, { unknownSession }: MachineState): boolean {
   return unknownSession === 'reject' && !isSoft;
+}
+
+/** A soft session of a client's own id: each Machine can serve it, and its owner only serves it faster. */
+function isCacheOnly({ isSoft, mintedBy }: RoutingFacts): boolean {
+  return isSoft && mintedBy === 'client';
 }
 
 /** Anyone may write a hint to an id that clients mint, so the responses of all peers are needed too. */

@@ -181,6 +181,7 @@ describe('a Machine drained by its operator', () => {
     assert.equal(again.headers.get('mcp-session-id'), SESSION['mcp-session-id']);
     assert.deepEqual(messages(), [
       'drained by the operator: new sessions go to other Machines',
+      'first request of a protocol',
       'drain ended by the operator: this Machine takes new sessions again',
     ]);
   });

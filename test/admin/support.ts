@@ -27,6 +27,7 @@ export async function openAdmin(
   const admin = await startAdmin({
     ...{ host: '127.0.0.1', port: 0, token: TOKEN, random: () => 0.5, logger: log.logger },
     readiness: () => READY,
+    status: () => ({ machine: 'a', ...READY, protocols: {} }),
     metrics: { render: () => Promise.resolve('up 1\n'), contentType: 'text/x-metrics' },
     store: createMemoryStore({ clock, limits: { maxSessions: 1_000_000, maxAgeMs: 0 } }),
     onSessionChanged: () => undefined,

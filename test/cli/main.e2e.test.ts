@@ -87,7 +87,7 @@ test('serve logs one line when it serves, and ends with code 0 after a signal', 
   const { version, machine, upstream, protocols, store, fleet } = serving;
   assert.match(String(version), /^\d/);
   assert.deepEqual([machine, upstream], ['m1', url]);
-  assert.deepEqual(protocols, ['mcp', 'mcp-tasks', 'mcp-sse', 'rpc']);
+  assert.deepEqual(protocols, ['auto']);
   assert.equal((store as Line).kind, 'memory');
   assert.equal((fleet as Line).kind, 'off');
   const ports = serving.ports as Readonly<Record<string, number>>;

@@ -6,6 +6,7 @@ import {
   type Config,
   type Environment,
 } from '../../src/config/config.ts';
+import { AUTO } from '../../src/protocols/presets.ts';
 
 const random = (): number => 0.5;
 
@@ -29,10 +30,7 @@ function warningsAbout(env: Environment): readonly string[] {
 test('no setting is required', () => {
   const { protocols, upstreamUrl, ...rest } = configOf({});
   assert.equal(upstreamUrl.origin, 'http://127.0.0.1:3000');
-  assert.deepEqual(
-    protocols.map(({ name }) => name),
-    ['mcp', 'mcp-tasks', 'mcp-sse', 'rpc'],
-  );
+  assert.deepEqual(protocols, AUTO);
   assert.deepEqual(rest, {
     host: '::',
     port: 8080,
@@ -238,7 +236,7 @@ const REJECTED: readonly (readonly [name: string, text: string, expected: RegExp
   ['UPSTREAM_URL', 'http://127.0.0.1:3000/?a=b', /without path/],
   ['UPSTREAM_URL', 'http://127.0.0.1:0', /an http: origin/],
   ['UPSTREAM_HEAD_TIMEOUT_MS', '2147483648', /from 0 to 2147483647, got "2147483648"/],
-  ['SESSION_PROTOCOLS', 'mcp,smtp', /must be a comma-separated list of mcp, .*, got "smtp"/],
+  ['SESSION_PROTOCOLS', 'mcp,smtp', /must be a comma-separated list of auto, mcp, .*, got "smtp"/],
   ['AFFINITY_COOKIE', 'a b', /must be the name of a cookie, .*, got "a b"/],
   ['AFFINITY_COOKIE', '__Host-a', /without the prefixes __Host- and __Secure-, .*, got/],
   ['AFFINITY_COOKIE', 'a; Partitioned', /at most "; SameSite=None; Partitioned", got/],

@@ -15,10 +15,10 @@ export function passBody(inspector: BodyInspector, chunks: readonly string[]): P
   let [out, early] = ['', ''];
   let id: string | undefined;
   const take = ({ out: bytes, discovered }: ReturnType<BodyInspector['end']>): void => {
-    assert.ok(id === undefined || discovered === undefined, 'one discovered id per body');
-    if (discovered) early = out;
+    assert.ok(discovered.length <= (id === undefined ? 1 : 0), 'one discovered id per body');
+    if (discovered.length > 0) early = out;
     out += Buffer.from(bytes ?? []).toString('latin1');
-    id = discovered?.id ?? id;
+    id = discovered[0]?.id ?? id;
   };
   for (const chunk of chunks) {
     const bytes = Buffer.from(chunk, 'latin1');

@@ -8,7 +8,7 @@ import fc from 'fast-check';
 import ts from 'typescript';
 import { createRequestIdReader } from '../../src/protocols/request-ids.ts';
 import { createDiscoverer } from '../../src/protocols/discoveries.ts';
-import type { Protocol } from '../../src/protocols/protocol.ts';
+import type { Preset } from '../../src/protocols/presets.ts';
 import type { RequestHead, ResponseHead } from '../../src/protocols/heads.ts';
 import { createTestClock } from '../support/clock.ts';
 import { cutText, passBody } from './bodies.ts';
@@ -187,8 +187,8 @@ test('however a body is split, it reveals the same id and is output unchanged', 
 
 test('a custom protocol is a row: the example in the README is discovered, and found again', () => {
   const row = /```ts\n(\/\*\* A PUT reserves[^]*?)```/.exec(readFileSync(README, 'utf8'))?.[1];
-  const presets = runInNewContext(ts.transpile(`({${row ?? ''}})`)) as Record<string, Protocol[]>;
-  const protocol = presets['graphql-sse']?.[0];
+  const presets = runInNewContext(ts.transpile(`({${row ?? ''}})`)) as Record<string, Preset>;
+  const protocol = presets['graphql-sse']?.protocols[0];
   assert.ok(protocol);
   const options = {
     hints: true,

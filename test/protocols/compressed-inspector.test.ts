@@ -30,7 +30,7 @@ function pass(inspector: BodyInspector, chunks: readonly Buffer[]): Passed {
   for (const chunk of chunks) {
     const pushed = inspector.push(Buffer.from(chunk));
     out.push(pushed.out ?? new Uint8Array(0));
-    id ??= pushed.discovered?.id;
+    id ??= pushed.discovered[0]?.id;
     isDone = pushed.isDone;
   }
   out.push(inspector.end().out ?? new Uint8Array(0));

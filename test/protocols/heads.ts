@@ -1,7 +1,7 @@
 /** Short notations for a request, a response and a configuration. */
 import type { Protocol } from '../../src/protocols/protocol.ts';
 import assert from 'node:assert/strict';
-import { parseProtocols } from '../../src/protocols/presets.ts';
+import { parseProtocols } from '../../src/protocols/setting.ts';
 import type { RequestHead, ResponseHead } from '../../src/protocols/heads.ts';
 import { type MachineId, parseMachineId } from '../../src/session.ts';
 

@@ -1,16 +1,50 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { parseProtocols, PRESET_NAMES } from '../../src/protocols/presets.ts';
+import { PROTOCOL_NAMES } from '../../src/observability/metrics.ts';
+import { AUTO, PRESETS } from '../../src/protocols/presets.ts';
+import { parseProtocols, PRESET_NAMES } from '../../src/protocols/setting.ts';
 import { protocolsOf } from './heads.ts';
 
+const SOURCES =
+  'expected json:/POINTER, location, response-header:NAME, set-cookie:NAME or endpoint';
+const WORDS =
+  'expected from, soft, by:app, by:client, by:either, ends:delete, ends:expiry, ' +
+  'unknown:problem, unknown:mcp, unknown:socket.io, unknown:webdriver';
 const EXPECTED = `must be a comma-separated list of ${PRESET_NAMES.join(', ')}`;
 
-test('the page on protocols has a row for each preset, in the same order', () => {
-  const page = readFileSync(new URL('../../src/docs/protocols.md', import.meta.url), 'utf8');
-  const [, table = ''] = /\n## Presets\n([^]*?)\n## /.exec(page) ?? [];
-  const rows = [...table.matchAll(/^\| `([^`]+)`/gm)].map(([, name]) => name);
-  assert.deepEqual(rows, PRESET_NAMES);
+test('the page on presets has a row for each preset, with what it says of itself', () => {
+  const page = readFileSync(new URL('../../src/docs/presets.md', import.meta.url), 'utf8');
+  const [, table = ''] = /\n## The presets\n([^]*?)\n## /.exec(page) ?? [];
+  const rows = table
+    .split('\n')
+    .filter((line) => line.startsWith('| `'))
+    .map((line) => line.split('|').map((cell) => cell.trim()));
+  const expected = Object.entries(PRESETS).map(([name, { products, ids, revealedBy, auto }]) => [
+    ...['', `\`${name}\``, products, ids, revealedBy],
+    ...[auto.length > 0 ? 'yes' : 'no', ''],
+  ]);
+  assert.deepEqual(rows, expected);
+});
+
+test('the metric by protocol has a label for each protocol, and one for each kind of setting', () => {
+  const rows = Object.values(PRESETS).flatMap(({ protocols }) => protocols.map(({ name }) => name));
+  assert.deepEqual(PROTOCOL_NAMES, [...rows, 'cookie', 'header', 'query', 'path', 'body']);
+});
+
+test('auto has every protocol under the name that its preset gives it', () => {
+  for (const [name, { protocols, auto }] of Object.entries(PRESETS)) {
+    const names = protocols.map((protocol) => protocol.name);
+    for (const row of auto) assert.ok(names.includes(row.name), `${name}: ${row.name}`);
+  }
+  assert.deepEqual(protocolsOf('auto'), AUTO);
+});
+
+test('a protocol that is listed beside auto takes the place of its shape', () => {
+  const listed = protocolsOf('auto,socket.io,mcp');
+  const socketIo = listed.filter(({ name }) => name === 'socket.io');
+  assert.deepEqual(socketIo, PRESETS['socket.io']?.protocols);
+  assert.equal(listed.filter(({ name }) => name === 'mcp').length, 1);
 });
 
 test('protocols keep the order in which they are named', () => {
@@ -84,20 +118,25 @@ const MISTAKES: readonly (readonly [text: string, mistakes: readonly string[]])[
   ['MCP', [`${EXPECTED}, got "MCP"`]],
   ['socketio', [`${EXPECTED}, got "socketio"`]],
   ['header:', [`${EXPECTED}, got "header:"`]],
-  ['header:a b', [`${EXPECTED}, got "header:a b"`]],
+  ['header:a b', [`has an unknown "b" at column 10: ${WORDS}`]],
   ['query:', [`${EXPECTED}, got "query:"`]],
   ['query:a=b', [`${EXPECTED}, got "query:a=b"`]],
   ['header:X-Id,header:x-id', ['must name each protocol once, got "header:x-id" again']],
   ['path:', ['holds a pattern that has no group (...) for the id: "path:"']],
   ['path:^/([^,]+,mcp', ['holds a pattern that is no regular expression: "path:^/([^,]+,mcp"']],
   ['cookie:', [`${EXPECTED}, got "cookie:"`]],
-  ['cookie:a b', [`${EXPECTED}, got "cookie:a b"`]],
+  ['cookie:a b', [`has an unknown "b" at column 10: ${WORDS}`]],
   ['cookie:a=b', [`${EXPECTED}, got "cookie:a=b"`]],
   ['toString', [`${EXPECTED}, got "toString"`]],
-  ['rpc, path:^/(a) from jsn:/id', ['has an unknown source "jsn:/id" at column 22: expected json:/POINTER, location or response-header:NAME']],
-  ['path:^/(a) from location, json:id', ['has an unknown source "json:id" at column 27: expected json:/POINTER, location or response-header:NAME']],
-  ['path:^/(a) from ', ['has an unknown source "" at column 16: expected json:/POINTER, location or response-header:NAME']],
-  ['cookie:a from location', ['has a "from" at column 10 that belongs to no path:REGEX or query:NAME']],
+  ['rpc, path:^/(a) from jsn:/id', [`has an unknown source "jsn:/id" at column 22: ${SOURCES}`]],
+  ['path:^/(a) from location, json:id', [`has an unknown source "json:id" at column 27: ${SOURCES}`]],
+  ['path:^/(a) from ', [`has an unknown source "" at column 16: ${SOURCES}`]],
+  ['cookie:a from location', [`has an unknown source "location" at column 15: ${SOURCES}`]],
+  ['mcp,socket.io from location', ['has a "from" at column 15 behind what says itself where its ids come from']],
+  ['auto from json:/id', ['has a "from" at column 6 behind what says itself where its ids come from']],
+  ['rpc, query:a softly', [`has an unknown "softly" at column 14: ${WORDS}`]],
+  ['path:^/(a) from location hard', [`has an unknown source "location hard" at column 17: ${SOURCES}`]],
+  ['body:id', ['holds no JSON pointer such as body:/user/id: "body:id"']],
   ['path:^/a from location', ['holds a pattern that has no group (...) for the id: "path:^/a"']],
   ['mcp,rpc,mcp', ['must name each protocol once, got "mcp" again']],
   ['one,mcp,two', [`${EXPECTED}, got "one"`, `${EXPECTED}, got "two"`]],

@@ -43,8 +43,9 @@ function pass(chunks: readonly string[], inspector = openInspector()): Passed {
     bytes.fill(0);
     if (!pushed.isDone) early.push(text);
     out += text;
-    assert.ok(id === undefined || pushed.discovered === undefined, 'one discovered id per stream');
-    id = pushed.discovered?.id ?? id;
+    const { discovered } = pushed;
+    assert.ok(discovered.length <= (id === undefined ? 1 : 0), 'one discovered id per stream');
+    id = discovered[0]?.id ?? id;
     isDone = pushed.isDone;
   }
   out += Buffer.from(inspector.end().out ?? []).toString('latin1');
@@ -246,13 +247,13 @@ test('at most 16 KB are buffered', () => {
 
 test('the event is output with its discovered id and all that arrived with it', () => {
   const inspector = openInspector();
-  assert.equal(
-    inspector.push(Buffer.from('event: endpoint\ndata: /m?sessionId=a\n')).discovered,
-    undefined,
-  );
+  const first = inspector.push(Buffer.from('event: endpoint\ndata: /m?sessionId=a\n'));
+  assert.deepEqual(first.discovered, []);
   const { out, discovered, isDone } = inspector.push(Buffer.from('\nevent: message\ndata: b\n\n'));
-  assert.equal(discovered?.id, 'a');
-  assert.equal(discovered.protocol.name, 'mcp-sse');
+  assert.deepEqual(
+    discovered.map(({ id, protocol }) => [id, protocol.name]),
+    [['a', 'mcp-sse']],
+  );
   assert.equal(
     Buffer.from(out ?? []).toString(),
     ' /m?sessionId=a~me\n\nevent: message\ndata: b\n\n',

@@ -219,7 +219,7 @@ describe('a stream that may reveal an id', () => {
     const ids = extract(CALL);
     assert.ok(ids.kind === 'found' && protocol);
     let isSent = false;
-    const out = recorded.responses.onBody({ id: ids.id, protocol });
+    const out = recorded.responses.onBody([{ id: ids.id, protocol }]);
     void out.then(() => (isSent = true));
     await nextTurn();
     assert.deepEqual([recorded.lines, isSent], [['bind s'], false]);

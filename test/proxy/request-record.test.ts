@@ -5,7 +5,7 @@ import { nullMetrics } from '../../src/observability/metrics.ts';
 import { RequestRecorder } from '../../src/proxy/request-record.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 
-const REQUEST = { requestId: 'r1', head: { method: 'GET', target: '/' } };
+const REQUEST = { requestId: 'r1', head: { method: 'GET', target: '/', rawHeaders: [] } };
 
 function createRecorder(clock: TestClock): RequestRecorder {
   return new RequestRecorder({ clock, logger: nullLogger, metrics: nullMetrics });

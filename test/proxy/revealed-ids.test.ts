@@ -55,6 +55,20 @@ const PRODUCTS: readonly Product[] = [
     use: (id) => `/play?game=${encodeURIComponent(`${id} ü`)}`,
   },
   {
+    name: 'the second of two places in JSON',
+    setting: 'path:^/jobs/([^/]+) from json:/job/id,json:/id',
+    createAt: '/jobs',
+    create: (res, id) => json(res, { id, job: {} }),
+    use: (id) => `/jobs/${id}`,
+  },
+  {
+    name: 'a body in which two protocols look for an id',
+    setting: 'query:queue from json:/queue,path:^/jobs/([^/]+) from json:/id',
+    createAt: '/jobs',
+    create: (res, id) => json(res, { state: 'new', id }),
+    use: (id) => `/jobs/${id}`,
+  },
+  {
     name: 'a header of the response',
     setting: 'path:^/jobs/([^/]+) from response-header:X-Job',
     createAt: '/jobs',

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Minter } from '../../src/protocols/protocol.ts';
-import { parseProtocols } from '../../src/protocols/presets.ts';
+import { parseProtocols } from '../../src/protocols/setting.ts';
 import { parseSessionId, type Binding, type BindingOrigin } from '../../src/session.ts';
 import { SessionsOlderThanApp } from '../../src/proxy/app-responses.ts';
 import type { Routed } from '../../src/routing/route.ts';

@@ -1,0 +1,100 @@
+/** Servers of language models and demos of them: Gradio, OpenAI's Responses, caches of prompts. */
+import { readJsonId } from './json-id.ts';
+import type { BodyDiscovery, Protocol } from './protocol.ts';
+
+const COMMON = { errorForm: 'problem', endsBy: 'expiry', isMcp: false } as const;
+const JSON_BODY = { contentTypes: ['application/json', '+json'], begin: /[\s{]/ } as const;
+
+/**
+ * Gradio: a page's `session_hash` names its state and the queue of its events. A call of the API gets an
+ * `event_id`, which names the stream of its result.
+ */
+export const GRADIO: readonly Protocol[] = [
+  {
+    ...COMMON,
+    name: 'gradio',
+    idLocations: [
+      { in: 'query', name: 'session_hash', mayCarryHint: false },
+      { in: 'path', pattern: /\/gradio_api\/heartbeat\/(\w{8,64})$/d, mark: '/gradio_api/' },
+      {
+        in: 'body',
+        pointer: ['session_hash'],
+        when: ({ method, target }) =>
+          method === 'POST' &&
+          (target.includes('/gradio_api/') || /\/queue\/join\/?(?:\?|$)/.test(target)),
+      },
+    ],
+    mintedBy: 'client',
+    discoveries: [],
+  },
+  {
+    ...COMMON,
+    name: 'gradio-call',
+    idLocations: [
+      { in: 'path', pattern: /\/call\/(?:v2\/)?[^/]+\/([\w-]{16,64})$/d, mark: '/call/' },
+    ],
+    mintedBy: 'app',
+    discoveries: [
+      {
+        ...JSON_BODY,
+        from: 'body',
+        mayRevealId: ({ method, target }) =>
+          method === 'POST' && /\/call\/(?:v2\/)?[^/?]+\/?(?:\?|$)/.test(target),
+        read: (body) => readJsonId(body, ['event_id']),
+      },
+    ],
+  },
+];
+
+const RESPONSE_PREFIX = 'resp_';
+
+const createsResponse: BodyDiscovery['mayRevealId'] = ({ method, target }) =>
+  method === 'POST' && /\/responses\/?(?:\?|$)/.test(target);
+
+function asResponseId(text: string | undefined): string | undefined {
+  return text?.startsWith(RESPONSE_PREFIX) === true ? text : undefined;
+}
+
+/**
+ * OpenAI's Responses API: each response has an id, which the next request names as `previous_response_id`. With
+ * `stream`, the first event holds the response.
+ */
+export const RESPONSES: Protocol = {
+  ...COMMON,
+  name: 'responses',
+  idLocations: [
+    { in: 'path', pattern: /\/responses\/(resp_[\w-]+)(?:\/|$)/d, mark: '/responses/' },
+    { in: 'body', pointer: ['previous_response_id'], when: createsResponse },
+  ],
+  mintedBy: 'app',
+  discoveries: [
+    {
+      ...JSON_BODY,
+      from: 'body',
+      withinSession: true,
+      mayRevealId: createsResponse,
+      read: (body) => asResponseId(readJsonId(body, ['id'])),
+    },
+    {
+      from: 'sse-message',
+      withinSession: true,
+      mayRevealId: createsResponse,
+      read: (data) => asResponseId(readJsonId(data, ['response', 'id'])),
+    },
+  ],
+};
+
+const isPost = ({ method }: { readonly method: string }): boolean => method === 'POST';
+
+/** The cache of a prompt is worth a detour, and no error: any Machine can answer without it. */
+export const KV_CACHE: Protocol = {
+  ...COMMON,
+  name: 'kv-cache',
+  idLocations: [
+    { in: 'body', pointer: ['prompt_cache_key'], when: isPost },
+    { in: 'body', pointer: ['user'], when: isPost },
+  ],
+  mintedBy: 'client',
+  discoveries: [],
+  isSoft: true,
+};

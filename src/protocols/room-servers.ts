@@ -1,0 +1,58 @@
+/** Game and document servers: Colyseus, y-websocket, Hocuspocus. */
+import type { RequestHead } from './heads.ts';
+import { createReader, pathOf } from './id-locations.ts';
+import type { IdReading, Protocol } from './protocol.ts';
+import { readAll } from './url-sessions.ts';
+
+const readSeat = createReader({ in: 'query', name: 'sessionId', mayCarryHint: false });
+const readRoomName = createReader({ in: 'query', name: 'room', mayCarryHint: false });
+
+/**
+ * Colyseus: a call of the matchmaker reserves a seat in a room of its own Machine, and the client takes the seat
+ * with a WebSocket. `joinById` and `reconnect` name a room.
+ */
+export const COLYSEUS: Protocol = {
+  name: 'colyseus',
+  idLocations: [
+    {
+      in: 'path',
+      pattern: /\/matchmake\/(?:joinById|reconnect)\/([^/]+)$/d,
+      mark: '/matchmake/',
+    },
+    { in: 'websocket', read: readSeat },
+  ],
+  mintedBy: 'app',
+  discoveries: [
+    {
+      from: 'body',
+      withinSession: true,
+      mayRevealId: ({ method, target }) => method === 'POST' && target.includes('/matchmake/'),
+      contentTypes: ['application/json', 'text/plain'],
+      begin: /[\s{]/,
+      read: (body) => readAll(body, [['sessionId'], ['roomId'], ['room', 'roomId']]),
+    },
+  ],
+  errorForm: 'problem',
+  endsBy: 'expiry',
+  isMcp: false,
+};
+
+/** The room of a WebSocket: `room` in its query, else its path. */
+function readRoom(head: RequestHead): IdReading {
+  return readRoomName(head) ?? ROOM_PATH.exec(pathOf(head.target))?.[1];
+}
+
+const ROOM_PATH = /^\/(.+)$/d;
+
+/** The client chooses the room, and any Machine can open it. */
+export function roomProtocol(name: string): Protocol {
+  return {
+    name,
+    idLocations: [{ in: 'websocket', read: readRoom, inPath: ROOM_PATH }],
+    mintedBy: 'client',
+    discoveries: [],
+    errorForm: 'problem',
+    endsBy: 'expiry',
+    isMcp: false,
+  };
+}

@@ -1,0 +1,174 @@
+/**
+ * Protocols whose ids are in URLs: SockJS, Jupyter, WebDriver, the DevTools protocol of browsers, tus, WHIP. Each
+ * has a shape of its own, so `auto` recognizes them.
+ */
+import { headerIncludes, headerValue, type RequestHead } from './heads.ts';
+import { pathOf } from './id-locations.ts';
+import { readJsonId } from './json-id.ts';
+import { OWN_PARAMETER, readOwnParameter } from './own-parameter.ts';
+import type { Protocol } from './protocol.ts';
+
+const JSON_BODY = { contentTypes: ['application/json', '+json'], begin: /[\s{[]/ } as const;
+
+/** The protocols here differ in the rest. */
+const MINTED_BY_APP = { mintedBy: 'app', errorForm: 'problem', isMcp: false } as const;
+
+/**
+ * `/PREFIX/SERVER/SESSION/TRANSPORT` (SockJS protocol 0.3.3, "Session URLs"): the client mints the session, and
+ * its first request opens it.
+ */
+function sockJs(session: RegExp): Protocol {
+  return {
+    name: 'sockjs',
+    idLocations: [{ in: 'path', pattern: session }],
+    mintedBy: 'client',
+    discoveries: [],
+    errorForm: 'problem',
+    endsBy: 'expiry',
+    isMcp: false,
+  };
+}
+
+const TRANSPORTS = 'websocket|xhr|xhr_streaming|xhr_send|eventsource|htmlfile|jsonp|jsonp_send';
+export const SOCKJS = sockJs(new RegExp(`/[^/.]+/([^/.]+)/(?:${TRANSPORTS})$`, 'd'));
+/** The clients' own form: a server of three digits. */
+export const SOCKJS_SHAPE = sockJs(new RegExp(`/\\d{3}/(\\w{8,36})/(?:${TRANSPORTS})$`, 'd'));
+
+/**
+ * Jupyter Server's REST API and kernel sockets. A session names a kernel, so one response reveals two ids. The
+ * DELETE of either ends it. JupyterLab also lists what runs, and drops what the list lacks: these requests have no id,
+ * but Jupyter's own cookie.
+ */
+export const JUPYTER: Protocol = {
+  ...MINTED_BY_APP,
+  name: 'jupyter',
+  idLocations: [
+    {
+      in: 'path',
+      pattern: /\/api\/(?:kernels|sessions)\/([0-9a-f]{8}-[0-9a-f-]{27})(?:\/|$)/d,
+      mark: '/api/',
+    },
+  ],
+  discoveries: [
+    {
+      ...JSON_BODY,
+      from: 'body',
+      withinSession: true,
+      mayRevealId: ({ method, target }) =>
+        (method === 'POST' && /\/api\/(?:kernels|sessions)\/?(?:\?|$)/.test(target)) ||
+        (method === 'PATCH' && target.includes('/api/sessions/')),
+      read: (body) => readAll(body, [['id'], ['kernel', 'id']]),
+    },
+  ],
+  endsBy: 'delete',
+  recognizedCookies: ['_xsrf'],
+};
+
+const WEBDRIVER_SESSION = /(?:^|\/)session\/([\w-]{16,64})(?:\/|$)/d;
+
+/** W3C WebDriver ("New Session"), and the older JSON wire protocol. */
+export const WEBDRIVER: Protocol = {
+  ...MINTED_BY_APP,
+  name: 'webdriver',
+  idLocations: [{ in: 'path', pattern: WEBDRIVER_SESSION, mark: 'session/' }],
+  discoveries: [
+    {
+      ...JSON_BODY,
+      from: 'body',
+      mayRevealId: ({ method, target }) =>
+        method === 'POST' && /(?:^|\/)session\/?(?:\?|$)/.test(target),
+      read: (body) => readJsonId(body, ['value', 'sessionId']) ?? readJsonId(body, ['sessionId']),
+    },
+  ],
+  errorForm: 'webdriver',
+  endsBy: 'delete',
+  // Other DELETEs close a window or remove a cookie.
+  isEnd: ({ target }) => /\/session\/[^/?]+\/?(?:\?|$)/.test(target),
+};
+
+const DEBUGGER_URL = /\/devtools\\?\/(?:browser|page)\\?\/([\w-]{16,64})"/g;
+
+/** The DevTools protocol of Chromium and its hosts, such as Browserless: sockets that `/json` lists. */
+export const DEVTOOLS: Protocol = {
+  ...MINTED_BY_APP,
+  name: 'cdp',
+  idLocations: [
+    {
+      in: 'path',
+      pattern: /\/devtools\/(?:browser|page)\/([\w-]{16,64})(?:\/|$)/d,
+      mark: '/devtools/',
+    },
+    { in: 'path', pattern: /\/json\/(?:close|activate)\/([\w-]{16,64})$/d, mark: '/json/' },
+  ],
+  discoveries: [
+    {
+      ...JSON_BODY,
+      from: 'body',
+      mayRevealId: ({ target }) => /\/json(?:\/(?:version|list|new))?\/?(?:\?|$)/.test(target),
+      read: (body) => Array.from(body.matchAll(DEBUGGER_URL), ([, id = '']) => id),
+    },
+  ],
+  endsBy: 'expiry',
+};
+
+const TUS_HEADER = 'tus-resumable';
+const LAST_SEGMENT = /\/([^/]+)\/?$/d;
+
+/** tus 1.0 (resumable uploads): every request about an upload has the header `Tus-Resumable`. */
+export const TUS: Protocol = {
+  ...MINTED_BY_APP,
+  name: 'tus',
+  idLocations: [{ in: 'head', header: TUS_HEADER, read: readUpload, inPath: LAST_SEGMENT }],
+  discoveries: [
+    {
+      from: 'location',
+      idLocation: { in: 'path', pattern: LAST_SEGMENT },
+      mayRevealId: (request) => request.method === 'POST' && hasTusHeader(request),
+    },
+  ],
+  endsBy: 'delete',
+};
+
+function hasTusHeader({ rawHeaders }: RequestHead): boolean {
+  return headerValue(rawHeaders, TUS_HEADER) !== undefined;
+}
+
+/** A POST creates an upload, in a collection that belongs to every Machine. */
+function readUpload(request: RequestHead): string | undefined {
+  if (request.method === 'POST' || !hasTusHeader(request)) return undefined;
+  return LAST_SEGMENT.exec(pathOf(request.target))?.[1];
+}
+
+/** What sets its parameter off from that of other protocols. */
+const WHIP_PREFIX = 'whip-';
+
+/**
+ * WHIP (RFC 9725) and WHEP: a POST of an SDP offer creates a resource, and only its `Location` tells what later
+ * requests are about.
+ */
+export const WHIP: Protocol = {
+  ...MINTED_BY_APP,
+  name: 'whip',
+  idLocations: [
+    {
+      in: 'query',
+      name: OWN_PARAMETER,
+      mayCarryHint: true,
+      when: ({ target }) => readOwnParameter(target)?.startsWith(WHIP_PREFIX) === true,
+    },
+  ],
+  discoveries: [
+    {
+      from: 'location',
+      idLocation: { prefix: WHIP_PREFIX },
+      mayRevealId: ({ method, rawHeaders }) =>
+        method === 'POST' && headerIncludes(rawHeaders, 'content-type', 'application/sdp'),
+    },
+  ],
+  endsBy: 'delete',
+};
+
+/** The ids at all of these pointers that are there. */
+export function readAll(body: string, pointers: readonly (readonly string[])[]): readonly string[] {
+  return pointers.flatMap((pointer) => readJsonId(body, pointer) ?? []);
+}
