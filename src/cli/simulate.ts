@@ -7,6 +7,8 @@ import { parseArgs } from 'node:util';
 import type { CommandContext, CommandModule } from './command.ts';
 import { EXIT_FAILURE, EXIT_USAGE } from '../app/lifecycle.ts';
 import { integer, listeningPort, mistaken, oneOf, valueOf, type Parse } from '../config/parsers.ts';
+import { asObject } from '../json.ts';
+import { presetOf, PRESETS } from '../protocols/presets.ts';
 import { requestLine } from '../simulator/records.ts';
 import { MIN_TTL_SECONDS, type ReplayCacheRule } from '../simulator/replay-cache.ts';
 import { startSimulation, type Simulation } from '../simulator/simulation.ts';
@@ -57,6 +59,7 @@ export const execute: CommandModule['execute'] = async (args, context) => {
     const simulation = await start(parsed.arguments, context);
     describe(simulation, stdout);
     await stopping;
+    stdout.write(await summaryOf(simulation));
     await Promise.race([simulation.close(), nextSignal()]);
     return 0;
   } catch (error) {
@@ -168,6 +171,38 @@ function describe(simulation: Simulation, stdout: Writable): void {
   ];
   stdout.write(`${lines.join('\n')}\n`);
   simulation.onRequest((record) => stdout.write(`${requestLine(record)}\n`));
+}
+
+const STATUS_TIMEOUT_MS = 1_000;
+
+/** What the sidecars have seen, by protocol. A Machine that does not run has no part in it. */
+async function summaryOf({ machines }: Simulation): Promise<string> {
+  const totals = new Map<string, number>();
+  for (const counts of await Promise.all(machines.map(({ ports }) => protocolsAt(ports.admin))))
+    for (const [name, count] of counts) totals.set(name, (totals.get(name) ?? 0) + count);
+  if (totals.size === 0)
+    return 'No request had a session id: `fly-affinity help presets` shows where ids may be.\n';
+  const rows = [...totals]
+    .sort(([, one], [, other]) => other - one)
+    .map(([name, count]) => `  ${name.padEnd(12)} ${count}  ${productsOf(name)}`.trimEnd());
+  return `Requests with a session id, by protocol:\n${rows.join('\n')}\n`;
+}
+
+function productsOf(protocol: string): string {
+  const products = PRESETS[presetOf(protocol) ?? '']?.products;
+  return products === undefined ? '' : `(${products})`;
+}
+
+async function protocolsAt(adminPort: number): Promise<readonly [string, number][]> {
+  try {
+    const signal = AbortSignal.timeout(STATUS_TIMEOUT_MS);
+    const response = await fetch(`http://127.0.0.1:${adminPort}/status`, { signal });
+    const { protocols } = asObject(await response.json()) ?? {};
+    return Object.entries(asObject(protocols) ?? {}).map(([name, count]) => [name, Number(count)]);
+  } catch {
+    // The Machine has crashed, or was stopped.
+    return [];
+  }
 }
 
 function nextSignal(): Promise<unknown> {

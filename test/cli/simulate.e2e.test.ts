@@ -15,9 +15,14 @@ interface RunningCommand {
   output(pattern: RegExp): Promise<RegExpExecArray>;
 }
 
-function startCommand(t: TestContext, args: readonly string[]): RunningCommand {
+function startCommand(
+  t: TestContext,
+  args: readonly string[],
+  settings: Readonly<Record<string, string>> = {},
+): RunningCommand {
   const child = spawn(process.execPath, [...process.execArgv, MAIN, 'simulate', ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...settings },
   });
   t.after(() => child.kill('SIGKILL'));
   let text = '';
@@ -148,5 +153,37 @@ test('simulate prints its address and one line per request, and stops everything
     new RegExp(`^GET /hello  ${machine} -> ${machine}  200  0 replays  \\d+\\.\\d ms$`, 'm'),
   );
   command.process.kill('SIGINT');
+  assert.deepEqual(await command.ended, [0, null]);
+});
+
+test('simulate ends with the requests of all Machines by protocol', async (t) => {
+  const command = startCommand(t, ['--machines', '2', '--port', '0']);
+  const [, url = ''] = await command.output(/Fly Proxy on (http:\S+),[^]*Ctrl-C/);
+  const call = async (method: string, session: Record<string, string> = {}): Promise<Response> => {
+    const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method });
+    const response = await fetch(`${url}/mcp`, { method: 'POST', body, headers: session });
+    assert.equal(response.status, 200);
+    await response.arrayBuffer();
+    return response;
+  };
+  const opened = await call('initialize');
+  const session = { 'mcp-session-id': opened.headers.get('mcp-session-id') ?? '' };
+  for (let count = 1; count <= 3; count += 1) await call('count', session);
+  command.process.kill('SIGINT');
+  await command.output(
+    /^Requests with a session id, by protocol:\n {2}mcp {9} 3 {2}\(MCP servers, Streamable HTTP\)$/m,
+  );
+  assert.deepEqual(await command.ended, [0, null]);
+});
+
+test('simulate shows the warning of a sidecar whose setting misses the protocol of the app', async (t) => {
+  const command = startCommand(t, ['--machines', '1', '--port', '0'], {
+    SESSION_PROTOCOLS: 'socket.io',
+  });
+  const [, url = ''] = await command.output(/Fly Proxy on (http:\S+),[^]*Ctrl-C/);
+  await fetch(`${url}/hello`, { headers: { 'mcp-session-id': 'of-another-tool' } });
+  await command.output(/looks like MCP servers, Streamable HTTP; add mcp to SESSION_PROTOCOLS/);
+  command.process.kill('SIGINT');
+  await command.output(/^No request had a session id: /m);
   assert.deepEqual(await command.ended, [0, null]);
 });
