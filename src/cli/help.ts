@@ -32,11 +32,21 @@ Usage: fly-affinity [COMMAND]
 Commands (fly-affinity COMMAND --help)
 ${lines.join('')}
 Topics (fly-affinity help TOPIC)
-  ${topics.join(', ')}
+${inLines(topics)}
 
 Settings are environment variables: see fly-affinity help settings.
 fly-affinity --version prints the version.
 `;
+}
+
+const TOPICS_IN_A_LINE = 5;
+
+function inLines(topics: readonly string[]): string {
+  const count = Math.ceil(topics.length / TOPICS_IN_A_LINE);
+  const lines = Array.from({ length: count }, (_, line) =>
+    topics.slice(line * TOPICS_IN_A_LINE, (line + 1) * TOPICS_IN_A_LINE).join(', '),
+  );
+  return `  ${lines.join(',\n  ')}`;
 }
 
 const SETTINGS_TABLE = /<!-- settings:begin -->[^]*<!-- settings:end -->/;

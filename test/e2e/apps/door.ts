@@ -6,7 +6,7 @@ import type { Duplex } from 'node:stream';
 
 export interface Door {
   /** A path that ends with a slash stands for all paths that begin with it. */
-  readonly paths: readonly string[];
+  readonly paths: readonly (string | RegExp)[];
   handle(request: IncomingMessage, response: ServerResponse): void | Promise<void>;
   /** Undefined: no WebSockets here. */
   readonly upgrade?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;

@@ -1,9 +1,9 @@
 /**
- * A small server of SignalR: `POST /hub/negotiate` returns the connection's token, and
- * `/hub?id=<token>` is the connection, over a WebSocket, an event stream or long polling
+ * A small server of SignalR: `POST <path>/negotiate` returns the connection's token, and
+ * `<path>?id=<token>` is the connection, over a WebSocket, an event stream or long polling
  * (https://github.com/dotnet/aspnetcore/blob/main/src/SignalR/docs/specs/TransportProtocols.md).
  */
-import { randomUUID } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { WebSocketServer } from 'ws';
@@ -11,7 +11,6 @@ import { respondJson, urlOf, type Door } from './door.ts';
 import { noteEnded, noteOpened, noteRequest } from './journal.ts';
 import { SignalRConnection } from './signalr-connection.ts';
 
-const PATH = '/hub';
 const TRANSPORTS = ['WebSockets', 'ServerSentEvents', 'LongPolling'];
 /** A poll without messages gets its response after this time, in ms. */
 const POLL_MS = 5_000;
@@ -23,12 +22,12 @@ interface Session {
   hasPolled: boolean;
 }
 
-export function createSignalRDoor(): Door {
+export function createSignalRDoor(path = '/hub'): Door {
   const sessions = new Map<string, Session>();
   const sockets = new WebSocketServer({ noServer: true });
 
   function negotiate(response: ServerResponse): void {
-    const connectionToken = randomUUID();
+    const connectionToken = newId();
     const connection = new SignalRConnection(() => {
       sessions.get(connectionToken)?.poll?.writeHead(204).end();
       sessions.delete(connectionToken);
@@ -38,7 +37,7 @@ export function createSignalRDoor(): Door {
     noteOpened(connectionToken);
     respondJson(response, 200, {
       negotiateVersion: 1,
-      connectionId: randomUUID(),
+      connectionId: newId(),
       connectionToken,
       availableTransports: TRANSPORTS.map((transport) => ({
         transport,
@@ -55,7 +54,7 @@ export function createSignalRDoor(): Door {
   }
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    if (urlOf(request).pathname !== PATH) {
+    if (urlOf(request).pathname !== path) {
       negotiate(response);
       return;
     }
@@ -76,7 +75,7 @@ export function createSignalRDoor(): Door {
   }
 
   return {
-    paths: [PATH, `${PATH}/negotiate`],
+    paths: [path, `${path}/negotiate`],
     handle,
     upgrade: (request, socket, head) => {
       const connection = sessionOf(request)?.connection;
@@ -91,6 +90,11 @@ export function createSignalRDoor(): Door {
       });
     },
   };
+}
+
+/** 22 characters, as ASP.NET Core mints them. */
+function newId(): string {
+  return randomBytes(16).toString('base64url');
 }
 
 /** Lives as long as its connection, and the reverse. */

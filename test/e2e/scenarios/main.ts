@@ -23,7 +23,7 @@ const SCENARIOS = {
   'socket.io': runSocketIoScenario,
   'socket.io-polling': runSocketIoPollingScenario,
   sockjs: runSockJsScenario,
-  signalr: runSignalRScenario,
+  signalr: (target) => runSignalRScenario(target),
   'graphql-ws': runGraphQlScenario,
 } as const satisfies Record<string, (target: Target) => Promise<void>>;
 

@@ -22,15 +22,15 @@ const PING_EVERY_MS = 500;
 /** Longer than a busy computer takes to respond. */
 const SERVER_TIMEOUT_MS = 60_000;
 
-export async function runSignalRScenario(target: Target): Promise<void> {
+export async function runSignalRScenario({ url }: Target, path = '/hub'): Promise<void> {
   await Promise.all(
-    TRANSPORTS.map((transport) => retryWhileUnavailable(() => runOver(target, transport))),
+    TRANSPORTS.map((transport) => retryWhileUnavailable(() => runOver(url + path, transport))),
   );
 }
 
-async function runOver({ url }: Target, transport: HttpTransportType): Promise<void> {
+async function runOver(hub: string, transport: HttpTransportType): Promise<void> {
   const connection = new HubConnectionBuilder()
-    .withUrl(`${url}/hub`, { transport })
+    .withUrl(hub, { transport })
     .withKeepAliveInterval(PING_EVERY_MS)
     .withServerTimeout(SERVER_TIMEOUT_MS)
     .configureLogging(LogLevel.None)

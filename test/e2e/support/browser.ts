@@ -8,16 +8,17 @@ import type { Target } from './target.ts';
 /** A cookie jar for one site: names and values, without expired ones. */
 export interface Browser {
   readonly cookies: ReadonlyMap<string, string>;
-  visit(path: string): Promise<Response>;
+  visit(path: string, init?: Pick<RequestInit, 'redirect'>): Promise<Response>;
 }
 
 export function openBrowser({ url }: Target): Browser {
   const cookies = new Map<string, string>();
   return {
     cookies,
-    visit: async (path) => {
+    visit: async (path, init) => {
       const cookie = [...cookies].map(([name, value]) => `${name}=${value}`).join('; ');
       const response = await retryingFetch(`${url}${path}`, {
+        ...init,
         method: 'POST',
         headers: { cookie },
       });

@@ -37,8 +37,8 @@ export interface FleetOptions {
   readonly appCommand?: readonly string[];
   /** `never-same` by default. */
   readonly spread?: SpreadName;
-  /** Additional settings of the sidecars. */
-  readonly env?: Readonly<Record<string, string>>;
+  /** Additional settings of the sidecars; undefined: not set. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
   /** The key of the edge's replay cache, as in `fly.toml`; none by default. */
   readonly replayCache?: readonly ReplayCacheRule[];
   /** Fleets that start at the same time must choose different ports. */

@@ -1,24 +1,10 @@
-/**
- * A server for clients of y-websocket, with the documents in its memory; the room is in the path.
- * `@y/websocket-server` does the same, but installs a native database with it.
- */
+/** A server for clients of y-websocket; the room is in the path. */
 import { createServer } from 'node:http';
-import * as decoding from 'lib0/decoding';
-import * as encoding from 'lib0/encoding';
-import { WebSocketServer, type WebSocket } from 'ws';
-import { readSyncMessage, writeSyncStep1, writeUpdate } from 'y-protocols/sync';
-import { Doc } from 'yjs';
+import { WebSocketServer } from 'ws';
 import { noteJoined, noteStarted } from './room-journal.ts';
+import { createYRooms } from './y-rooms.ts';
 
-/** https://github.com/yjs/y-protocols: the first number of a message. */
-const SYNC = 0;
-
-interface Room {
-  readonly document: Doc;
-  readonly members: Set<WebSocket>;
-}
-
-const rooms = new Map<string, Room>();
+const rooms = createYRooms();
 const server = createServer((_request, response) => {
   response.end('a WebSocket is expected');
 });
@@ -27,51 +13,9 @@ const sockets = new WebSocketServer({ server });
 sockets.on('connection', (socket, request) => {
   const { pathname, searchParams } = new URL(request.url ?? '/', 'http://app');
   const name = pathname.slice(1);
-  const room = roomOf(name);
-  room.members.add(socket);
-  const noteLeft = noteJoined(name, searchParams.get('client') ?? '');
-  socket.on('close', () => {
-    room.members.delete(socket);
-    noteLeft();
-  });
-  socket.on('error', console.error);
-  socket.on('message', (data: Buffer) => receive(new Uint8Array(data), socket, room));
-  const question = encoding.createEncoder();
-  encoding.writeVarUint(question, SYNC);
-  writeSyncStep1(question, room.document);
-  socket.send(encoding.toUint8Array(question));
+  socket.on('close', noteJoined(name, searchParams.get('client') ?? ''));
+  rooms.join(name, socket);
 });
 
 noteStarted();
 server.listen(Number(process.env.PORT), '127.0.0.1');
-
-function roomOf(name: string): Room {
-  const known = rooms.get(name);
-  if (known) return known;
-  const room: Room = { document: new Doc(), members: new Set() };
-  room.document.on('update', (update: Uint8Array) => {
-    const message = encoding.createEncoder();
-    encoding.writeVarUint(message, SYNC);
-    writeUpdate(message, update);
-    sendToAll(room, encoding.toUint8Array(message));
-  });
-  rooms.set(name, room);
-  return room;
-}
-
-function receive(message: Uint8Array, socket: WebSocket, room: Room): void {
-  const decoder = decoding.createDecoder(message);
-  if (decoding.readVarUint(decoder) !== SYNC) {
-    // Presence: only the clients hold it.
-    sendToAll(room, message);
-    return;
-  }
-  const reply = encoding.createEncoder();
-  encoding.writeVarUint(reply, SYNC);
-  readSyncMessage(decoder, reply, room.document, socket);
-  if (encoding.length(reply) > 1) socket.send(encoding.toUint8Array(reply));
-}
-
-function sendToAll({ members }: Room, message: Uint8Array): void {
-  for (const member of members) member.send(message);
-}

@@ -15,9 +15,14 @@ const MAX_DELAY_MS = 1_000;
 /** The protocol names the document in a message, too late for a proxy: the query names it too. */
 export function openHocuspocusClient(address: RoomAddress): RoomClient {
   const { room, client } = address;
+  return openHocuspocusAt(`${webSocketUrlOf(address)}/?doc=${room}&client=${client}`, room);
+}
+
+/** With any URL. */
+export function openHocuspocusAt(url: string, room: string): RoomClient {
   const document = new Doc();
   const websocketProvider = new HocuspocusProviderWebsocket({
-    url: `${webSocketUrlOf(address)}/?doc=${room}&client=${client}`,
+    url,
     WebSocketPolyfill: WebSocketWithTimeout,
     delay: MIN_DELAY_MS,
     minDelay: MIN_DELAY_MS,
