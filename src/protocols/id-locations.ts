@@ -218,8 +218,7 @@ export function createPathMask(protocols: readonly Protocol[]): PathMask {
     for (const { pattern, mark = '' } of locations)
       if (path.includes(mark)) masked = maskedAt(masked, findPathId(path, pattern));
     for (const location of protocol?.idLocations ?? [])
-      if ('inPath' in location)
-        masked = maskedAt(masked, findPathId(path, location.inPath));
+      if ('inPath' in location) masked = maskedAt(masked, findPathId(path, location.inPath));
     return masked;
   };
 }
