@@ -84,6 +84,8 @@ function startOfEscapedValue(target: string, name: string, pair: Span): number |
   const text = target.slice(pair.start, pair.end);
   const equals = text.indexOf('=');
   const rawName = equals === -1 ? text : text.slice(0, equals);
-  if (!rawName.includes('%') || decodeQueryText(rawName) !== name) return undefined;
+  // An escape is three characters, so a longer name is a different one, and is not decoded.
+  if (rawName.length > 3 * name.length || !rawName.includes('%')) return undefined;
+  if (decodeQueryText(rawName) !== name) return undefined;
   return equals === -1 ? pair.end : pair.start + equals + 1;
 }
