@@ -1,9 +1,12 @@
 /** Servers of language models and demos of them: Gradio, OpenAI's Responses, caches of prompts. */
 import { readJsonId } from './json-id.ts';
 import type { BodyDiscovery, Protocol } from './protocol.ts';
+import { isOfForm, readAll } from './url-sessions.ts';
 
 const COMMON = { errorForm: 'problem', endsBy: 'expiry', isMcp: false } as const;
 const JSON_BODY = { contentTypes: ['application/json', '+json'], begin: /[\s{]/ } as const;
+
+const EVENT_ID = '[\\w-]{16,64}';
 
 /**
  * Gradio: a page's `session_hash` names its state and the queue of its events. A call of the API gets an
@@ -31,7 +34,11 @@ export const GRADIO: readonly Protocol[] = [
     ...COMMON,
     name: 'gradio-call',
     idLocations: [
-      { in: 'path', pattern: /\/call\/(?:v2\/)?[^/]+\/([\w-]{16,64})$/d, mark: '/call/' },
+      {
+        in: 'path',
+        pattern: new RegExp(`/call/(?:v2/)?[^/]+/(${EVENT_ID})$`, 'd'),
+        mark: '/call/',
+      },
     ],
     mintedBy: 'app',
     discoveries: [
@@ -40,7 +47,7 @@ export const GRADIO: readonly Protocol[] = [
         from: 'body',
         mayRevealId: ({ method, target }) =>
           method === 'POST' && /\/call\/(?:v2\/)?[^/?]+\/?(?:\?|$)/.test(target),
-        read: (body) => readJsonId(body, ['event_id']),
+        read: (body) => readAll(body, [['event_id']]).filter(isOfForm(EVENT_ID)),
       },
     ],
   },

@@ -2,6 +2,7 @@
 import type { RequestHead } from './heads.ts';
 import { createReader, pathOf } from './id-locations.ts';
 import type { IdReading, Protocol } from './protocol.ts';
+import { decodeQueryText } from './query.ts';
 import { readAll } from './url-sessions.ts';
 
 const readSeat = createReader({ in: 'query', name: 'sessionId', mayCarryHint: false });
@@ -39,7 +40,10 @@ export const COLYSEUS: Protocol = {
 
 /** The room of a WebSocket: `room` in its query, else its path. */
 function readRoom(head: RequestHead): IdReading {
-  return readRoomName(head) ?? ROOM_PATH.exec(pathOf(head.target))?.[1];
+  const named = readRoomName(head);
+  if (named !== undefined) return named;
+  const room = ROOM_PATH.exec(pathOf(head.target))?.[1];
+  return room && decodeQueryText(room);
 }
 
 const ROOM_PATH = /^\/(.+)$/d;

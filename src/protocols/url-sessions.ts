@@ -7,6 +7,7 @@ import { pathOf } from './id-locations.ts';
 import { readJsonId } from './json-id.ts';
 import { OWN_PARAMETER, readOwnParameter } from './own-parameter.ts';
 import type { Protocol } from './protocol.ts';
+import { decodeQueryText } from './query.ts';
 
 const JSON_BODY = { contentTypes: ['application/json', '+json'], begin: /[\s{[]/ } as const;
 
@@ -34,6 +35,9 @@ export const SOCKJS = sockJs(new RegExp(`/[^/.]+/([^/.]+)/(?:${TRANSPORTS})$`, '
 /** The clients' own form: a server of three digits. */
 export const SOCKJS_SHAPE = sockJs(new RegExp(`/\\d{3}/(\\w{8,36})/(?:${TRANSPORTS})$`, 'd'));
 
+/** A UUID. */
+const JUPYTER_ID = '[0-9a-f]{8}-[0-9a-f-]{27}';
+
 /**
  * Jupyter Server's REST API and kernel sockets. A session names a kernel, so one response reveals two ids. The
  * DELETE of either ends it. JupyterLab also lists what runs, and drops what the list lacks: these requests have no id,
@@ -45,7 +49,7 @@ export const JUPYTER: Protocol = {
   idLocations: [
     {
       in: 'path',
-      pattern: /\/api\/(?:kernels|sessions)\/([0-9a-f]{8}-[0-9a-f-]{27})(?:\/|$)/d,
+      pattern: new RegExp(`/api/(?:kernels|sessions)/(${JUPYTER_ID})(?:/|$)`, 'd'),
       mark: '/api/',
     },
   ],
@@ -57,14 +61,15 @@ export const JUPYTER: Protocol = {
       mayRevealId: ({ method, target }) =>
         (method === 'POST' && /\/api\/(?:kernels|sessions)\/?(?:\?|$)/.test(target)) ||
         (method === 'PATCH' && target.includes('/api/sessions/')),
-      read: (body) => readAll(body, [['id'], ['kernel', 'id']]),
+      read: (body) => readAll(body, [['id'], ['kernel', 'id']]).filter(isOfForm(JUPYTER_ID)),
     },
   ],
   endsBy: 'delete',
   recognizedCookies: ['_xsrf'],
 };
 
-const WEBDRIVER_SESSION = /(?:^|\/)session\/([\w-]{16,64})(?:\/|$)/d;
+const WEBDRIVER_ID = '[\\w-]{16,64}';
+const WEBDRIVER_SESSION = new RegExp(`(?:^|/)session/(${WEBDRIVER_ID})(?:/|$)`, 'd');
 
 /** W3C WebDriver ("New Session"), and the older JSON wire protocol. */
 export const WEBDRIVER: Protocol = {
@@ -77,7 +82,10 @@ export const WEBDRIVER: Protocol = {
       from: 'body',
       mayRevealId: ({ method, target }) =>
         method === 'POST' && /(?:^|\/)session\/?(?:\?|$)/.test(target),
-      read: (body) => readJsonId(body, ['value', 'sessionId']) ?? readJsonId(body, ['sessionId']),
+      read: (body) =>
+        readAll(body, [['value', 'sessionId'], ['sessionId']])
+          .slice(0, 1)
+          .filter(isOfForm(WEBDRIVER_ID)),
     },
   ],
   errorForm: 'webdriver',
@@ -136,7 +144,8 @@ function hasTusHeader({ rawHeaders }: RequestHead): boolean {
 /** A POST creates an upload, in a collection that belongs to every Machine. */
 function readUpload(request: RequestHead): string | undefined {
   if (request.method === 'POST' || !hasTusHeader(request)) return undefined;
-  return LAST_SEGMENT.exec(pathOf(request.target))?.[1];
+  const upload = LAST_SEGMENT.exec(pathOf(request.target))?.[1];
+  return upload && decodeQueryText(upload);
 }
 
 /** What sets its parameter off from that of other protocols. */
@@ -171,4 +180,13 @@ export const WHIP: Protocol = {
 /** The ids at all of these pointers that are there. */
 export function readAll(body: string, pointers: readonly (readonly string[])[]): readonly string[] {
   return pointers.flatMap((pointer) => readJsonId(body, pointer) ?? []);
+}
+
+/**
+ * Requests name only ids of that form. Other apps reveal others under the same URL, such as the numbers of their
+ * rows, which would fill the store.
+ */
+export function isOfForm(form: string): (id: string) => boolean {
+  const pattern = new RegExp(`^${form}$`);
+  return (id) => pattern.test(id);
 }
