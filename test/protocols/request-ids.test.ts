@@ -2,24 +2,9 @@ import type { RequestHead } from '../../src/protocols/heads.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import {
-  createRequestIdReader,
-  type FoundId,
-  type RequestIds,
-} from '../../src/protocols/request-ids.ts';
+import { createRequestIdReader } from '../../src/protocols/request-ids.ts';
 import { cpuMsOf } from '../support/cpu.ts';
-import { DEFAULT_PROTOCOLS, get, post, protocolsOf } from './heads.ts';
-
-/** The ids in one line: `mcp abc`, `mcp abc ~m1`, `conflict session_id`, `none`. */
-function describeIds(ids: RequestIds): string {
-  if (ids.kind === 'none') return 'none';
-  if (ids.kind === 'conflict') return `conflict ${ids.name}`;
-  return [ids, ...(ids.others ?? [])].map(describeId).join(', ');
-}
-
-function describeId({ protocol, id, hint }: FoundId): string {
-  return `${protocol.name} ${id}${hint === undefined ? '' : ` ~${hint}`}`;
-}
+import { DEFAULT_PROTOCOLS, describeIds, get, post, protocolsOf } from './heads.ts';
 
 const byDefault = createRequestIdReader(DEFAULT_PROTOCOLS, { hints: true });
 const byCookie = createRequestIdReader(protocolsOf('cookie:sid'), { hints: true });
