@@ -26,6 +26,8 @@ export type RequestIds =
       readonly kind: 'found';
       /** More values of the same cookie, behind this one: the first that has an owner is the session. */
       readonly others?: readonly FoundId[];
+      /** Of a guess: what the request has if nobody knows this id, which is none then. */
+      readonly otherwise?: RequestIds;
     } & FoundId);
 
 /** Never throws: a malformed id counts as none. */
@@ -44,12 +46,19 @@ export function createRequestIdReader(
 
   return (head) => {
     if (!mayHoldId(head)) return NONE;
-    for (const reader of isMcpWithoutSessions(head) ? readersWithoutMcp : readers) {
-      const ids = readIds(reader, head, options.hints);
+    return readFrom(isMcpWithoutSessions(head) ? readersWithoutMcp : readers, 0, head);
+  };
+
+  function readFrom(all: readonly IdReader[], first: number, head: RequestHead): RequestIds {
+    for (let i = first; i < all.length; i += 1) {
+      const reader = all[i];
+      const ids = reader && readIds(reader, head, options.hints);
+      if (ids?.kind === 'found' && ids.protocol.isGuess)
+        return { ...ids, otherwise: readFrom(all, i + 1, head) };
       if (ids) return ids;
     }
     return NONE;
-  };
+  }
 }
 
 /** Whether a request may have an id at all: it has the header of one, or a query, or its path looks like it. */
@@ -93,7 +102,12 @@ export function createBodyCheck(
   return (head) =>
     locations.some(({ when }) => when?.(head) !== false) &&
     JSON_TYPES.some((type) => headerIncludes(head.rawHeaders, 'content-type', type)) &&
-    readIds(head).kind === 'none';
+    !hasCertainId(readIds(head));
+}
+
+function hasCertainId(ids: RequestIds): boolean {
+  if (ids.kind === 'found' && ids.otherwise) return hasCertainId(ids.otherwise);
+  return ids.kind !== 'none';
 }
 
 const JSON_TYPES = ['application/json', '+json'];

@@ -109,7 +109,10 @@ export class Router {
 
   /** Synchronous if this Machine's store knows the owner; never rejects. HOT PATH. */
   route(request: ArrivedRequest, trace?: Trace): Routed | Promise<Routed> {
-    const ids = this.#parts.readIds(request.head);
+    return this.#routeIds(request, this.#parts.readIds(request.head), trace);
+  }
+
+  #routeIds(request: ArrivedRequest, ids: RequestIds, trace: Trace): Routed | Promise<Routed> {
     trace?.(sessionStep(request.head, ids));
     if (ids.kind === 'conflict') return this.decideEarly('conflicting-ids', trace);
     if (ids.kind === 'found' && ids.others) return this.#routeBestOwned(request, ids, trace);
@@ -122,12 +125,16 @@ export class Router {
     trace: Trace,
   ): Routed | Promise<Routed> {
     const facts = factsOf(request, ids, this.#factsParts);
-    const known: Known | Promise<Known> =
-      ids.kind === 'none'
-        ? this.#namedByCookie(request)
-        : this.#parts.owners.find(ids, facts, request, trace);
-    if (!(known instanceof Promise)) return this.#decide(ids, facts, known, trace);
-    const onKnown = (found: Known): Routed => this.#decide(ids, facts, found, trace);
+    const isFound = ids.kind === 'found';
+    const otherwise = isFound ? ids.otherwise : undefined;
+    const known: Known | Promise<Known> = isFound
+      ? this.#parts.owners.find(ids, facts, request, trace)
+      : this.#namedByCookie(request);
+    const onKnown = (found: Known): Routed | Promise<Routed> =>
+      otherwise && found.owner.kind !== 'owner'
+        ? this.#routeIds(request, otherwise, trace)
+        : this.#decide(ids, facts, found, trace);
+    if (!(known instanceof Promise)) return onKnown(known);
     return known.then(onKnown, () => onKnown(UNCERTAIN));
   }
 
@@ -183,7 +190,7 @@ export class Router {
 
   /** The app refused a connection, so this Machine accepts no new sessions now, but another one may. */
   elsewhere(request: ArrivedRequest, { ids }: Routed): Routed | undefined {
-    const routed = ids.kind === 'none' ? this.route(request) : undefined;
+    const routed = ids.kind === 'none' ? this.#routeWith(request, ids, undefined) : undefined;
     if (!routed || routed instanceof Promise) return undefined;
     return routed.decision.kind === 'elsewhere' ? routed : undefined;
   }

@@ -1,7 +1,17 @@
 /** What `auto` takes for Socket.IO and SignalR, whose parameters have common names. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { get, head, jsonWith, post, responseWith, upgrade } from './heads.ts';
+import { createRequestIdReader, type RequestIds } from '../../src/protocols/request-ids.ts';
+import {
+  describeIds,
+  get,
+  head,
+  jsonWith,
+  post,
+  protocolsOf,
+  responseWith,
+  upgrade,
+} from './heads.ts';
 import { headDiscoveries, testRequests, testResponses } from './preset-tables.ts';
 
 const TOKEN = 'zP3NrZ9eqOVhWvSpsNfHXg';
@@ -31,6 +41,21 @@ testRequests('signalr', [
   ['an id of any length', get('/hub?id=5'), 'signalr 5'],
   ['two values are a conflict', get('/hub?id=5&id=6'), 'conflict id'],
 ]);
+test('auto: a request may have an id behind one that is a guess', () => {
+  const readIds = createRequestIdReader(protocolsOf('auto'), { hints: true });
+  const describe = (target: string): readonly string[] => {
+    const all: string[] = [];
+    for (let ids: RequestIds | undefined = readIds(get(target)); ids;)
+      [, ids] = [all.push(describeIds(ids)), ids.kind === 'found' ? ids.otherwise : undefined];
+    return all;
+  };
+  const hex = 'a'.repeat(32);
+  assert.deepEqual(describe(`/session/${hex}?id=${TOKEN}&sessionId=x~m1`), [
+    ...[`signalr ${TOKEN}`, `webdriver ${hex}`, 'mcp-sse x ~m1'],
+  ]);
+  assert.deepEqual(describe(`/a?id=${TOKEN}`), [`signalr ${TOKEN}`, 'none']);
+  assert.deepEqual(describe('/a?sessionId=x'), ['mcp-sse x']);
+});
 testRequests('socket.io', [['sid alone', get('/x?sid=abc'), 'socket.io abc']]);
 
 const OPEN = '0{"sid":"lv_VI97HAXpY6yYWAAAC","upgrades":["websocket"],"pingInterval":25000}';

@@ -161,6 +161,20 @@ describe('the affinity cookie beside a session cookie of the app', () => {
 });
 
 describe('the Machine of an affinity cookie', () => {
+  test('gets requests with a text that only looks like an id', async (t) => {
+    const { m1, m2 } = await startTwo(t);
+    const cookie = `connect.sid=abc; ${await login(m1)}`;
+    for (const path of ['/users?id=zP3NrZ9eqOVhWvSpsNfHXg', '/session/0123456789abcdef0123/x']) {
+      const elsewhere = await request(m2, path, { cookie });
+      assert.match(elsewhere.headers.get('fly-replay') ?? '', /^instance=m1;/);
+      assert.deepEqual(await (await request(m1, path, { cookie })).json(), {
+        ...{ at: 'm1', cookie: 'connect.sid=abc' },
+      });
+      const first = await request(m2, path, { cookie: 'connect.sid=abc' });
+      assert.match(ownCookie(first) ?? '', /^fly-affinity=m2\./);
+    }
+  });
+
   test('is unknown: the request is replayed once, then served here with a new cookie', async (t) => {
     const { m1 } = await startTwo(t);
     const cookie = 'PHPSESSID=abc; fly-affinity=nobody.thz3f1';

@@ -1,0 +1,63 @@
+/** `auto`: an id by its shape alone counts if the app has revealed it; else the request has what else it carries. */
+import assert from 'node:assert/strict';
+import type { RequestListener } from 'node:http';
+import { test, type TestContext } from 'node:test';
+import { openFleet, type TestMachine } from '../support/fleet.ts';
+import { serveApp } from '../support/sidecar.ts';
+
+const UUID = 'cd7e8b5a-3b7f-4b5e-9d3e-0123456789ab';
+
+/** Mints ids of two protocols: `one` in a header, and the UUID for Jupyter. */
+function appOf(at: string): RequestListener {
+  return (req, res) => {
+    req.resume();
+    if (req.url === '/open') res.setHeader('x-session-id', 'one');
+    const isKernel = req.url === '/api/kernels';
+    res.setHeader('content-type', 'application/json');
+    res.writeHead(200).end(JSON.stringify(isKernel ? { id: UUID } : at));
+  };
+}
+
+async function startTwo(t: TestContext): Promise<readonly [TestMachine, TestMachine]> {
+  const fleet = await openFleet(t, 'm1', 'm2');
+  const m1 = await fleet.start('m1', await serveApp(t, appOf('m1')));
+  return [m1, await fleet.start('m2', await serveApp(t, appOf('m2')))];
+}
+
+/** The Machine whose app serves, or the one that the replay names. */
+async function machineFor(
+  to: TestMachine,
+  path: string,
+  headers: Record<string, string> = {},
+): Promise<string | undefined> {
+  const response = await fetch(to.url + path, { headers, redirect: 'manual' });
+  const replay = /^instance=(\w+);/.exec(response.headers.get('fly-replay') ?? '');
+  const text = await response.text();
+  return replay ? `replay to ${replay[1] ?? ''}` : (JSON.parse(text) as string);
+}
+
+test('an unknown text in the path does not hide the id of another protocol', async (t) => {
+  const [m1, m2] = await startTwo(t);
+  const opened = await fetch(`${m1.url}/open`);
+  const session = { 'x-session-id': opened.headers.get('x-session-id') ?? '' };
+  assert.equal(await machineFor(m2, `/api/sessions/${UUID}`, session), 'replay to m1');
+  assert.equal(await machineFor(m2, '/users?id=zP3NrZ9eqOVhWvSpsNfHXg', session), 'replay to m1');
+  assert.equal(await machineFor(m1, `/api/sessions/${UUID}`, session), 'm1');
+  assert.equal(await machineFor(m2, `/api/sessions/${UUID}`), 'm2');
+  assert.equal(await m1.rowCount(), 1);
+});
+
+test('a revealed id in the path counts before the id of another protocol', async (t) => {
+  const [m1, m2] = await startTwo(t);
+  const opened = await fetch(`${m1.url}/open`);
+  const session = { 'x-session-id': opened.headers.get('x-session-id') ?? '' };
+  await fetch(`${m2.url}/api/kernels`, { method: 'POST' });
+  assert.equal(await machineFor(m1, `/api/kernels/${UUID}`, session), 'replay to m2');
+  assert.equal(await machineFor(m2, `/api/kernels/${UUID}`, session), 'm2');
+});
+
+test('two ids of another protocol behind an unknown text are a conflict', async (t) => {
+  const [m1] = await startTwo(t);
+  const response = await fetch(`${m1.url}/api/sessions/${UUID}?session_id=a&session_id=b`);
+  assert.equal(response.status, 400);
+});
