@@ -74,11 +74,12 @@ export class SeenProtocols {
     return this.#cookies.find(({ name }) => readCookieValues(rawHeaders, name).length > 0);
   }
 
+  /** Once for each preset. */
   #warnOf({ name }: Protocol): void {
-    if (this.#warned.has(name)) return;
-    this.#warned.add(name);
-    this.#readUnlisted = this.#createUnlistedReader();
     const preset = presetOf(name) ?? name;
+    if (this.#warned.has(preset)) return;
+    this.#warned.add(preset);
+    this.#readUnlisted = this.#createUnlistedReader();
     const products = PRESETS[preset]?.products ?? name;
     this.#parts.logger.warn(
       { protocol: name },
@@ -87,9 +88,10 @@ export class SeenProtocols {
   }
 
   #createUnlistedReader(): ReadRequestIds | undefined {
-    const unlisted = AUTO.filter(
-      ({ name }) => !this.#listed.has(name) && !TOO_COMMON.has(name) && !this.#warned.has(name),
-    );
+    const unlisted = AUTO.filter(({ name }) => {
+      const wasWarned = this.#warned.has(presetOf(name) ?? name);
+      return !this.#listed.has(name) && !TOO_COMMON.has(name) && !wasWarned;
+    });
     return unlisted.length === 0 ? undefined : createRequestIdReader(unlisted, { hints: false });
   }
 }
