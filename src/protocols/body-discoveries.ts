@@ -6,17 +6,17 @@ import { createCompressedInspector } from './compressed-inspector.ts';
 import { pathOf } from './id-locations.ts';
 import { SseEndpointInspector } from './sse-endpoint-discovery.ts';
 import { SseMessageInspector } from './sse-message-discovery.ts';
-import type { BodyDiscovery, Discovery, MessageDiscovery, Protocol } from './protocol.ts';
+import type { BodyDiscovery, MessageDiscovery, Protocol } from './protocol.ts';
 import { detachedCopy, type MachineId } from '../session.ts';
 
-/** One way in which bodies reveal the ids of a protocol. */
+/** One way in which bodies reveal ids. */
 export interface BodyDiscoverer {
   /** Whether the response to this request may reveal an id. */
   mayRevealId(request: RequestHead, ids: RequestIds): boolean;
   /** Whether to request that response uncompressed: an inspector can't read compressed bytes. */
   needsPlainBody(request: RequestHead): boolean;
   /** An inspector for this response, if its body may reveal an id. */
-  open(request: RequestHead, response: ResponseHead): OpenedInspector | undefined;
+  open(request: RequestHead, ids: RequestIds, response: ResponseHead): OpenedInspector | undefined;
 }
 
 export interface OpenedInspector {
@@ -39,51 +39,62 @@ export function createBodyDiscoverers(
   protocols: readonly Protocol[],
   options: BodyDiscovererOptions,
 ): readonly BodyDiscoverer[] {
-  return protocols.flatMap((protocol) =>
-    protocol.discoveries.flatMap(
-      (discovery) => createBodyDiscoverer(protocol, discovery, options) ?? [],
+  const bodies: Row<BodyDiscovery>[] = [];
+  const messages: Row<MessageDiscovery>[] = [];
+  const endpoints: BodyDiscoverer[] = [];
+  for (const protocol of protocols)
+    for (const discovery of protocol.discoveries) {
+      if (discovery.from === 'body') bodies.push({ protocol, discovery });
+      else if (discovery.from === 'sse-message') messages.push({ protocol, discovery });
+      else if (discovery.from === 'sse-endpoint')
+        endpoints.push(endpointDiscoverer(protocol, discovery.names, options));
+    }
+  return [
+    revealedByRequest(
+      bodies,
+      ({ contentTypes }) => contentTypes,
+      (rows) => new WholeBodyInspector(rows),
     ),
-  );
+    revealedByRequest(
+      messages,
+      () => EVENT_STREAM,
+      (rows) => new SseMessageInspector(rows),
+    ),
+    ...endpoints,
+  ];
 }
 
-function createBodyDiscoverer(
-  protocol: Protocol,
-  discovery: Discovery,
-  options: BodyDiscovererOptions,
-): BodyDiscoverer | undefined {
-  switch (discovery.from) {
-    case 'header':
-    case 'set-cookie':
-    case 'location':
-      return undefined;
-    case 'sse-endpoint':
-      return endpointDiscoverer(protocol, discovery.names, options);
-    case 'body':
-      return revealedByRequest(protocol, discovery, discovery.contentTypes, () => {
-        return new WholeBodyInspector(protocol, discovery);
-      });
-    case 'sse-message':
-      return revealedByRequest(protocol, discovery, EVENT_STREAM, () => {
-        return new SseMessageInspector(protocol, discovery);
-      });
-  }
+interface Row<Of> {
+  readonly protocol: Protocol;
+  readonly discovery: Of;
 }
 
-/** A discovery that decides itself which requests' responses may reveal an id. */
-function revealedByRequest(
-  protocol: Protocol,
-  { mayRevealId, withinSession }: BodyDiscovery | MessageDiscovery,
-  contentTypes: readonly string[],
-  createInspector: () => BodyInspector,
+/**
+ * Discoveries that decide themselves which requests' responses may reveal an id. Of several, each reads the same
+ * bytes: the URL that creates a room may be that which creates something else in another protocol.
+ */
+function revealedByRequest<Of extends BodyDiscovery | MessageDiscovery>(
+  rows: readonly Row<Of>[],
+  contentTypesOf: (discovery: Of) => readonly string[],
+  createInspector: (rows: readonly Row<Of>[]) => BodyInspector,
 ): BodyDiscoverer {
+  const mayReveal = (
+    { protocol, discovery }: Row<Of>,
+    request: RequestHead,
+    ids: RequestIds,
+  ): boolean =>
+    discovery.mayRevealId(request) && (discovery.withinSession === true || !hasIdOf(protocol, ids));
   return {
-    mayRevealId: (request, ids) =>
-      mayRevealId(request) && (withinSession === true || !hasIdOf(protocol, ids)),
+    mayRevealId: (request, ids) => rows.some((row) => mayReveal(row, request, ids)),
     needsPlainBody: () => true,
-    open: (_, response) =>
-      isReadable(response, contentTypes)
-        ? { inspector: createInspector(), changesLength: false }
-        : undefined,
+    open: (request, ids, response) => {
+      const readers = rows.filter(
+        (row) =>
+          mayReveal(row, request, ids) && isReadable(response, contentTypesOf(row.discovery)),
+      );
+      if (readers.length === 0) return undefined;
+      return { inspector: createInspector(readers), changesLength: false };
+    },
   };
 }
 
@@ -101,7 +112,7 @@ function endpointDiscoverer(
     needsPlainBody: ({ rawHeaders, target }) =>
       headerIncludes(rawHeaders, STREAM_HEADER, 'text/event-stream') ||
       (compressedPaths.size > 0 && compressedPaths.has(pathOf(target))),
-    open: (request, response) => {
+    open: (request, _, response) => {
       if (!isOfType(response, EVENT_STREAM) || response.statusCode === 206) return undefined;
       const coding = codingOf(response);
       if (coding === undefined) {

@@ -44,17 +44,34 @@ export function discoverIds(protocol: Protocol, revealed: Revealed): readonly Di
   });
 }
 
+/** What reads ids of one protocol. */
+export interface IdsReader {
+  readonly protocol: Protocol;
+  readonly discovery: Pick<BodyDiscovery, 'read'>;
+}
+
+/** An id that two protocols find is that of the first. */
+export function readIdsOf(readers: readonly IdsReader[], text: string): readonly DiscoveredId[] {
+  const found = new Map<string, DiscoveredId>();
+  for (const { protocol, discovery } of readers)
+    for (const discovered of discoverIds(protocol, discovery.read(text)))
+      if (!found.has(discovered.id)) found.set(discovered.id, discovered);
+  return found.size === 0 ? NO_IDS : [...found.values()];
+}
+
+export interface BodyIdsReader extends IdsReader {
+  readonly discovery: Pick<BodyDiscovery, 'begin' | 'read'>;
+}
+
 /** Holds the beginning of a body until it can be read as a whole, or is too long for that. */
 export class WholeBodyInspector implements BodyInspector {
-  readonly #protocol: Protocol;
-  readonly #discovery: Pick<BodyDiscovery, 'begin' | 'read'>;
+  #readers: readonly BodyIdsReader[];
   #held: Uint8Array[] = [];
   #heldBytes = 0;
   #isDone = false;
 
-  constructor(protocol: Protocol, discovery: Pick<BodyDiscovery, 'begin' | 'read'>) {
-    this.#protocol = protocol;
-    this.#discovery = discovery;
+  constructor(readers: readonly BodyIdsReader[]) {
+    this.#readers = readers;
   }
 
   push(chunk: Uint8Array): InspectedChunk {
@@ -68,13 +85,15 @@ export class WholeBodyInspector implements BodyInspector {
   end(): InspectedChunk {
     if (this.#isDone) return this.#finish(NO_BYTES);
     const body = Buffer.concat(this.#held);
-    const revealed = this.#discovery.read(body.toString('latin1', 0, MAX_HELD_BYTES));
-    return this.#finish(body, discoverIds(this.#protocol, revealed));
+    return this.#finish(body, readIdsOf(this.#readers, body.toString('latin1', 0, MAX_HELD_BYTES)));
   }
 
+  /** For each reader. */
   #beginsOtherwise(chunk: Uint8Array): boolean {
     if (this.#heldBytes > 0 || chunk.length === 0) return false;
-    return !this.#discovery.begin.test(String.fromCharCode(chunk[0] ?? 0));
+    const first = String.fromCharCode(chunk[0] ?? 0);
+    this.#readers = this.#readers.filter(({ discovery }) => discovery.begin.test(first));
+    return this.#readers.length === 0;
   }
 
   #finish(out: Uint8Array, discovered = NO_IDS): InspectedChunk {
@@ -82,40 +101,4 @@ export class WholeBodyInspector implements BodyInspector {
     this.#held = [];
     return inspected(out, discovered, true);
   }
-}
-
-/** Two inspectors in a row: the second reads what the first lets out. */
-export class InspectorPair implements BodyInspector {
-  readonly #first: BodyInspector;
-  readonly #second: BodyInspector;
-
-  constructor(first: BodyInspector, second: BodyInspector) {
-    this.#first = first;
-    this.#second = second;
-  }
-
-  push(chunk: Uint8Array): InspectedChunk {
-    const passed = this.#first.push(chunk);
-    if (!passed.out) return { ...passed, isDone: false };
-    const out = this.#second.push(passed.out);
-    return both(passed, out, passed.isDone && out.isDone);
-  }
-
-  end(): InspectedChunk {
-    const passed = this.#first.end();
-    const out = passed.out ? this.#second.push(passed.out) : inspected(NO_BYTES, NO_IDS, false);
-    const last = this.#second.end();
-    return both(passed, { ...both(out, last, true), out: joined(out.out, last.out) }, true);
-  }
-}
-
-function both(first: InspectedChunk, second: InspectedChunk, isDone: boolean): InspectedChunk {
-  return { out: second.out, discovered: [...first.discovered, ...second.discovered], isDone };
-}
-
-function joined(
-  one: Uint8Array | undefined,
-  other: Uint8Array | undefined,
-): Uint8Array | undefined {
-  return one && other ? Buffer.concat([one, other]) : (one ?? other);
 }

@@ -5,7 +5,7 @@
  */
 import type { Clock } from '../clock.ts';
 import { COOKIE_HEADERS } from './affinity-cookie.ts';
-import { InspectorPair, type BodyInspector } from './body-inspector.ts';
+import type { BodyInspector } from './body-inspector.ts';
 import { createBodyDiscoverers, STREAM_HEADER, type OpenedInspector } from './body-discoveries.ts';
 import { createHeaderDiscoverer } from './header-discoveries.ts';
 import {
@@ -86,18 +86,17 @@ export function createDiscoverer(
     };
   };
 
-  /** The head of the response tells which of the discoveries for the request apply. */
+  /** The head of the response tells which of the discoveries for the request applies. */
   const openInspector = (
     request: RequestHead,
     ids: RequestIds,
     response: ResponseHead,
   ): OpenedInspector | undefined => {
-    let all: OpenedInspector | undefined;
     for (const body of bodies) {
-      const opened = body.mayRevealId(request, ids) ? body.open(request, response) : undefined;
-      if (opened) all = all ? bothOf(all, opened) : opened;
+      const opened = body.mayRevealId(request, ids) ? body.open(request, ids, response) : undefined;
+      if (opened) return opened;
     }
-    return all;
+    return undefined;
   };
 
   return {
@@ -106,13 +105,6 @@ export function createDiscoverer(
     mayRevealInBody: (head, ids) =>
       bodies.some((body) => body.mayRevealId(head, ids) && body.needsPlainBody(head)),
     inspectHead,
-  };
-}
-
-function bothOf(one: OpenedInspector, other: OpenedInspector): OpenedInspector {
-  return {
-    inspector: new InspectorPair(one.inspector, other.inspector),
-    changesLength: one.changesLength || other.changesLength,
   };
 }
 

@@ -4,29 +4,28 @@
  * they end.
  */
 import {
-  discoverIds,
   inspected,
   MAX_HELD_BYTES,
   NO_BYTES,
   NO_IDS,
+  readIdsOf,
   type BodyInspector,
+  type IdsReader,
   type InspectedChunk,
 } from './body-inspector.ts';
-import type { DiscoveredId, MessageDiscovery, Protocol } from './protocol.ts';
+import type { DiscoveredId } from './protocol.ts';
 import { parseSseField, SseLineReader } from './sse-lines.ts';
 
 export class SseMessageInspector implements BodyInspector {
-  readonly #protocol: Protocol;
-  readonly #read: MessageDiscovery['read'];
+  readonly #readers: readonly IdsReader[];
   readonly #lines = new SseLineReader();
   #held = NO_BYTES;
   #inspectedBytes = 0;
   #data: string[] = [];
   #isDone = false;
 
-  constructor(protocol: Protocol, { read }: Pick<MessageDiscovery, 'read'>) {
-    this.#protocol = protocol;
-    this.#read = read;
+  constructor(readers: readonly IdsReader[]) {
+    this.#readers = readers;
   }
 
   push(chunk: Uint8Array): InspectedChunk {
@@ -62,7 +61,7 @@ export class SseMessageInspector implements BodyInspector {
   #endEvent(): readonly DiscoveredId[] {
     const data = this.#data;
     this.#data = [];
-    return data.length === 0 ? NO_IDS : discoverIds(this.#protocol, this.#read(data.join('\n')));
+    return data.length === 0 ? NO_IDS : readIdsOf(this.#readers, data.join('\n'));
   }
 
   #finish(out: Uint8Array, discovered = NO_IDS): InspectedChunk {
