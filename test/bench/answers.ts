@@ -55,7 +55,7 @@ export function responseTo(path: string): AppResponse {
   }
 }
 
-function json(body: Buffer): AppResponse {
+export function json(body: Buffer): AppResponse {
   const headers = ['content-type', 'application/json', 'content-length', String(body.length)];
   return { statusCode: 200, headers, body };
 }

@@ -11,8 +11,8 @@ import { untilListening } from './until-listening.ts';
 
 export type CandidateName = 'floor' | 'direct' | 'http-proxy' | 'nginx' | 'sidecar';
 
-export interface Candidate {
-  readonly name: CandidateName;
+export interface Candidate<Name extends string = CandidateName> {
+  readonly name: Name;
   readonly port: number;
   readonly process: PinnedProcess;
 }
@@ -145,7 +145,10 @@ async function startNginxCandidate(
 }
 
 /** Sessions that the app has opened through the candidate; their ids as a client sees them. */
-export async function openSessions({ port }: Candidate, count: number): Promise<string[]> {
+export async function openSessions(
+  { port }: Pick<Candidate, 'port'>,
+  count: number,
+): Promise<string[]> {
   const ids: string[] = [];
   while (ids.length < count) {
     const response = await fetch(`http://127.0.0.1:${port}${OPEN_PATH}`, { method: 'POST' });

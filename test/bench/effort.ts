@@ -13,6 +13,13 @@ export interface Effort {
   readonly warmUpMs: number;
   /** The first turn's warm-up, in ms: the compilers of V8 need it. */
   readonly firstWarmUpMs: number;
+  /** Where a difference of a few percent counts: many short turns, in several fresh processes. */
+  readonly paired: {
+    readonly launches: number;
+    readonly rounds: number;
+    readonly turnMs: number;
+    readonly warmUpMs: number;
+  };
   readonly connections: number;
   /** Connections for bodies of 1 MB. */
   readonly largeConnections: number;
@@ -50,6 +57,7 @@ export const FULL: Effort = {
   turnMs: 2_000,
   warmUpMs: 300,
   firstWarmUpMs: 2_000,
+  paired: { launches: 3, rounds: 16, turnMs: 400, warmUpMs: 100 },
   connections: 64,
   largeConnections: 16,
   webSockets: 64,
@@ -73,6 +81,7 @@ export const SHORT: Effort = {
   turnMs: 300,
   warmUpMs: 100,
   firstWarmUpMs: 300,
+  paired: { launches: 1, rounds: 1, turnMs: 400, warmUpMs: 100 },
   connections: 16,
   largeConnections: 4,
   webSockets: 16,

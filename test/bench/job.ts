@@ -7,7 +7,7 @@ export interface TurnJob {
   readonly warmUpMs: number;
   readonly turnMs: number;
   readonly path: string;
-  /** Distributed to the connections in turn; each connection repeats its own. */
+  /** Distributed to the connections in turn; each connection repeats its own. Empty: no request has one. */
   readonly sessionIds: readonly string[];
   /** Process whose CPU time is measured. */
   readonly pid: number;
@@ -21,6 +21,8 @@ export interface RequestsJob extends TurnJob {
   readonly kind: 'requests';
   readonly method: 'GET' | 'POST';
   readonly bodyBytes: number;
+  /** Header lines in place of the default ones. */
+  readonly headers?: readonly string[];
   /** The text at the start of every response's head, and text in the head of the first. */
   readonly expects: { readonly statusLine: string; readonly text: string };
 }

@@ -6,6 +6,7 @@
 import { parseArgs } from 'node:util';
 import type { Bench, Stage } from './bench.ts';
 import { createWorkspace } from './compiled.ts';
+import { DISCOVERY_BENCHES } from './discovery.ts';
 import { FULL, SHORT } from './effort.ts';
 import { benchConnections, benchStreams } from './held-memory.ts';
 import { benchIdle } from './idle-memory.ts';
@@ -53,6 +54,7 @@ const BENCHES: Benches = {
   websocket: [benchWebSocket],
   sse: [benchStreams],
   idle: [benchConnections, benchIdle],
+  discovery: DISCOVERY_BENCHES,
   store: Object.values(STORE_BENCHES).flat(),
 };
 

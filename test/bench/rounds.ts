@@ -1,5 +1,5 @@
 /** Candidates that take turns: A B C A B C, so that their figures can be compared. */
-import type { Candidate, CandidateName } from './candidates.ts';
+import type { Candidate } from './candidates.ts';
 import type { Effort } from './effort.ts';
 import type { MessagesJob, RequestsJob, Tally, TurnJob } from './job.ts';
 import type { Load } from './load.ts';
@@ -7,8 +7,8 @@ import { median } from './median.ts';
 import type { Measurement } from './result.ts';
 
 /** A candidate's turns, in order. */
-export interface Turns {
-  readonly name: CandidateName;
+export interface Turns<Name extends string = string> {
+  readonly name: Name;
   readonly tallies: readonly Tally[];
 }
 
@@ -18,12 +18,12 @@ export type Messages = Unplaced<MessagesJob>;
 
 type Unplaced<Job extends TurnJob> = Omit<Job, 'port' | 'pid' | 'warmUpMs' | 'turnMs'>;
 
-export async function takeTurns(
-  candidates: readonly Candidate[],
-  workFor: (candidate: Candidate) => Promise<Requests | Messages>,
+export async function takeTurns<Name extends string>(
+  candidates: readonly Candidate<Name>[],
+  workFor: (candidate: Candidate<Name>) => Promise<Requests | Messages>,
   load: Load,
-  effort: Effort,
-): Promise<Turns[]> {
+  effort: Pick<Effort, 'rounds' | 'turnMs' | 'warmUpMs' | 'firstWarmUpMs'>,
+): Promise<Turns<Name>[]> {
   const players = [];
   for (const candidate of candidates) {
     const work = await workFor(candidate);

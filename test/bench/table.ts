@@ -31,7 +31,7 @@ function formatRatio(ratio: Ratio): string {
   const verdict = target ? `target ${formatTarget(target)}  ${verdictOn(value, target)}` : '';
   const cpuVerdict =
     byCpu === undefined ? '' : `by CPU time ${byCpu.toFixed(2)}  ${verdictOn(byCpu, target)}`;
-  return `  ${row(name, value.toFixed(2))}  ${verdict.padEnd(VERDICT_WIDTH)}${cpuVerdict}`.trimEnd();
+  return `  ${row(name, value.toFixed(3))}  ${verdict.padEnd(VERDICT_WIDTH)}${cpuVerdict}`.trimEnd();
 }
 
 function verdictOn(value: number, target: Target | undefined): string {

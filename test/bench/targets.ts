@@ -19,6 +19,8 @@ const CPU_TIME = {
 } satisfies Record<string, TargetsByCandidate>;
 
 const ABSOLUTE = {
+  /** CPU time of a request with discovery over the same without it. */
+  discovery: { atMost: 1.03 },
   /** Latency of a GET at p99 over its median, with a request in flight on every connection. */
   p99OverMedian: { atMost: 3 },
   /** Median latency of a GET, minus nginx's. */

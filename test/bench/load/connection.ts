@@ -1,7 +1,8 @@
 /**
  * One keep-alive connection of the load generator. It parses as little as possible, since it shares
  * its CPU time with the app: the first response in full, by `content-length`; after that, a response
- * of the same length that begins with the same status line counts as read.
+ * of the same length that begins with the same status line counts as read. A chunked one, whose length
+ * a proxy may change, ends with its last chunk.
  *
  *   sending --whole response--> sending (the next request) ... --close()--> closed
  *      '------ anything else ------> failed
@@ -23,6 +24,8 @@ export interface ConnectionOptions {
 /** A response's head must fit into that much of a read. */
 const HEAD_BYTES = 4_096;
 const HEAD_END = '\r\n\r\n';
+/** No chunk of the app's ends like that. */
+const LAST_CHUNK = Buffer.from('\r\n0\r\n\r\n');
 const MICROS_PER_MS = 1_000;
 
 export function openConnection(options: ConnectionOptions): Connection {
@@ -35,12 +38,16 @@ export function openConnection(options: ConnectionOptions): Connection {
   /** Length of a whole response, once one was parsed. */
   let responseBytes = 0;
   let bytesLeft = 0;
+  /** The end of a chunked response so far. */
+  let tail = Buffer.alloc(0);
+  let isChunked = false;
 
   const onread = {
     buffer: readBuffer,
     callback: (length: number): boolean => {
       counts.bytes += length;
-      if (bytesLeft > 0) continueResponse(length);
+      if (isChunked) continueChunks(length);
+      else if (bytesLeft > 0) continueResponse(length);
       else beginResponse(length);
       return true;
     },
@@ -68,6 +75,12 @@ export function openConnection(options: ConnectionOptions): Connection {
     if (headEnd < 0) return;
     const problem = problemWith(head.slice(0, headEnd + 2), job);
     if (problem !== undefined) abort(new Error(problem));
+    isChunked = /\r\ntransfer-encoding: *chunked\r\n/i.test(head);
+    if (isChunked) {
+      head = '';
+      continueChunks(length);
+      return;
+    }
     responseBytes = headEnd + HEAD_END.length + contentLengthOf(head);
     bytesLeft = responseBytes - headBytesBefore;
     head = '';
@@ -78,6 +91,19 @@ export function openConnection(options: ConnectionOptions): Connection {
     bytesLeft -= length;
     if (bytesLeft > 0) return;
     if (bytesLeft < 0) abort(new Error('received more than one response'));
+    endResponse();
+  }
+
+  function continueChunks(length: number): void {
+    const end = readBuffer.subarray(Math.max(0, length - LAST_CHUNK.length), length);
+    tail = Buffer.concat([tail, end]).subarray(-LAST_CHUNK.length);
+    if (!tail.equals(LAST_CHUNK)) return;
+    isChunked = false;
+    tail = Buffer.alloc(0);
+    endResponse();
+  }
+
+  function endResponse(): void {
     counts.requests += 1;
     counts.latenciesMicros.push((performance.now() - sentAt) * MICROS_PER_MS);
     if (!isClosed) send();

@@ -45,7 +45,7 @@ async function count(job: TurnJob, counts: Counts, failed: Promise<never>): Prom
   const seconds = (performance.now() - startedAt) / 1_000;
   const cpuAfter = cpuMicrosOf(job.pid);
   const { requests, bytes, latenciesMicros } = counts;
-  if (requests === 0) throw new Error('not one response arrived in time');
+  if (bytes === 0) throw new Error('nothing arrived in time');
   const latencies = Float64Array.from(latenciesMicros).sort();
   return {
     requests,

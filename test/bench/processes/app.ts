@@ -5,6 +5,7 @@
  */
 import { createServer, type Socket } from 'node:net';
 import {
+  json,
   responseTo,
   FIRST_EVENT,
   LARGE_PATH,
@@ -14,16 +15,24 @@ import {
   WEBSOCKET_PATH,
   type AppResponse,
 } from '../answers.ts';
+import { INSPECTED_JSON_PATH, LARGE_JSON, OTHER_JSON_PATH } from '../discovery-answers.ts';
 import { listenAndReport } from './listening.ts';
+import { createMessageStreams } from './message-streams.ts';
 
 /** As a node:http server would add them. */
 const SERVER_HEADERS =
   'date: Fri, 20 Nov 2026 16:00:00 GMT\r\nconnection: keep-alive\r\nkeep-alive: timeout=5\r\n';
 
-const READY = new Map([SMALL_PATH, LARGE_PATH].map((path) => [path, bytesOf(responseTo(path))]));
+const READY = new Map([
+  ...[SMALL_PATH, LARGE_PATH].map((path) => [path, bytesOf(responseTo(path))] as const),
+  ...[INSPECTED_JSON_PATH, OTHER_JSON_PATH].map(
+    (path) => [path, bytesOf(json(LARGE_JSON))] as const,
+  ),
+]);
 const STREAM_HEAD =
   'HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n' +
   `transfer-encoding: chunked\r\n${SERVER_HEADERS}\r\n`;
+const streamMessages = createMessageStreams(STREAM_HEAD);
 const FIRST_CHUNK = `${FIRST_EVENT.length.toString(16)}\r\n${FIRST_EVENT}\r\n`;
 const WEBSOCKET_HEAD =
   'HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n' +
@@ -41,7 +50,8 @@ function serve(socket: Socket): void {
     isWebSocket = path === WEBSOCKET_PATH;
     if (isWebSocket) socket.write(WEBSOCKET_HEAD);
     else if (path === STREAM_PATH) socket.write(STREAM_HEAD + FIRST_CHUNK);
-    else socket.write(READY.get(path) ?? bytesOf(responseTo(path)));
+    else if (!streamMessages(socket, path))
+      socket.write(READY.get(withoutQuery(path)) ?? bytesOf(responseTo(path)));
   }
 
   socket.on('data', (chunk) => {
@@ -69,6 +79,11 @@ function serve(socket: Socket): void {
 function pathOf(head: string): string {
   const start = head.indexOf(' ') + 1;
   return head.slice(start, head.indexOf(' ', start));
+}
+
+function withoutQuery(path: string): string {
+  const end = path.indexOf('?');
+  return end < 0 ? path : path.slice(0, end);
 }
 
 function contentLengthOf(head: string): number {
