@@ -27,6 +27,8 @@ export interface AffinityCookie {
   readonly read: (head: Pick<RequestHead, 'rawHeaders'>) => readonly MachineId[];
   /** The headers for the app, without this cookie. The given array if the cookie is absent. */
   removeFrom(rawHeaders: readonly string[]): readonly string[];
+  /** A quick check before {@link addTo}, for which the parser builds the array of all fields. */
+  mayAddTo(response: ResponseHead, request: RequestHead): boolean;
   /** The headers of a response of the local app; the given array if the client's cookie is fresh enough. */
   addTo(response: ResponseHead, request: RequestHead): readonly string[];
   /** The headers that expire the cookie, if the request's names this Machine; else none. */
@@ -92,6 +94,7 @@ export function createAffinityCookie(options: AffinityCookieOptions): AffinityCo
         : values.flatMap((value) => parseIssued(value)?.machine ?? []);
     },
     removeFrom: (rawHeaders) => withoutCookie(rawHeaders, name),
+    mayAddTo: isBesideAnother,
     addTo: (response, request) => {
       const { rawHeaders } = response;
       if (!isBesideAnother(response, request)) return rawHeaders;
@@ -149,19 +152,18 @@ function parseIssued(value: string): Issued | undefined {
 }
 
 function withoutCookie(rawHeaders: readonly string[], name: string): readonly string[] {
+  if (readCookieValues(rawHeaders, name).length === 0) return rawHeaders;
   const kept: string[] = [];
-  let isChanged = false;
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
     const [field = '', value = ''] = [rawHeaders[i], rawHeaders[i + 1]];
     if (!isHeader(field, 'cookie') || !findCookieValue(value, name, 0)) {
       kept.push(field, value);
       continue;
     }
-    isChanged = true;
     const others = value.split(';').filter((pair) => !findCookieValue(pair, name, 0));
     if (others.length > 0) kept.push(field, others.join(';').trimStart());
   }
-  return isChanged ? kept : rawHeaders;
+  return kept;
 }
 
 /** Not an interim response, none that the edge discards, and none that a cache may serve to others. */

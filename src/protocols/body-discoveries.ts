@@ -148,12 +148,10 @@ function mayOpenStream(request: RequestHead, ids: RequestIds): boolean {
   return ids.protocol.discoveries.some(({ from }) => from === 'sse-endpoint');
 }
 
-function isOfType(
-  { statusCode, rawHeaders }: ResponseHead,
-  contentTypes: readonly string[],
-): boolean {
-  if (statusCode < 200 || statusCode >= 300) return false;
-  return contentTypes.some((type) => headerIncludes(rawHeaders, 'content-type', type));
+function isOfType(response: ResponseHead, contentTypes: readonly string[]): boolean {
+  if (response.statusCode < 200 || response.statusCode >= 300) return false;
+  const fields = response.selected ?? response.rawHeaders;
+  return contentTypes.some((type) => headerIncludes(fields, 'content-type', type));
 }
 
 /** A response that the app compresses despite `accept-encoding: identity` is not inspected. */

@@ -32,7 +32,7 @@ export interface HeadDiscoveries {
 }
 
 export interface Discoverer {
-  /** Names, in lower case, of the response headers that may reveal a session id. */
+  /** Names, in lower case, of the response headers that tell whether the response may reveal a session id. */
   readonly revealingHeaders: readonly string[];
   /**
    * Whether the body of the response may reveal an id. Such a request goes to the app with `accept-encoding:
@@ -72,11 +72,10 @@ export function createDiscoverer(
   const inspectHead: Discoverer['inspectHead'] = (request, ids, response) => {
     const mayRevealInHead = hasRevealingHeader(response.selected ?? response.rawHeaders);
     const mayEnd = isDeletion(request, ids);
-    const mayRevealInBody = bodies.some((body) => body.mayRevealId(request, ids));
-    if (!(mayRevealInHead || mayEnd || mayRevealInBody) || isUnrelated(response)) return NOTHING;
+    const body = openInspector(request, ids, response);
+    if (!(mayRevealInHead || mayEnd || body) || isUnrelated(response)) return NOTHING;
 
     const inHead = mayRevealInHead ? headers.inspect(request, ids, response) : NOTHING;
-    const body = mayRevealInBody ? openInspector(request, ids, response) : undefined;
     const shown = inHead.rawHeaders;
     return {
       discovered: inHead.discovered,
@@ -100,8 +99,8 @@ export function createDiscoverer(
   };
 
   return {
-    // The affinity cookie is set beside cookies of the app.
-    revealingHeaders: [...headers.names, 'set-cookie'],
+    // The affinity cookie is set beside cookies of the app, and bodies are inspected by their type.
+    revealingHeaders: [...headers.names, 'set-cookie', 'content-type'],
     mayRevealInBody: (head, ids) =>
       bodies.some((body) => body.mayRevealId(head, ids) && body.needsPlainBody(head)),
     inspectHead,

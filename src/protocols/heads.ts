@@ -23,7 +23,10 @@ export interface RequestHead {
 export interface ResponseHead {
   readonly statusCode: number;
   readonly rawHeaders: readonly string[];
-  /** The fields among these that may hold a session id, if the parser has picked them out. */
+  /**
+   * The fields among these that tell whether it may reveal a session id, if the parser has picked them out: it
+   * builds the array of all only where it is read.
+   */
   readonly selected?: readonly string[];
 }
 

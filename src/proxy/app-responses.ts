@@ -97,6 +97,7 @@ export class AppResponses {
     const isOfApp = decision.why === 'app-replay';
     const cookie = this.#cookie;
     if (cookie === undefined || ids.kind !== 'none' || isOfApp) return changed;
+    if (!cookie.mayAddTo(response, request)) return changed;
     if (changed === undefined) return cookie.addTo(response, request);
     return cookie.addTo({ statusCode: response.statusCode, rawHeaders: changed }, request);
   }
