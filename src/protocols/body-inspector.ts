@@ -76,16 +76,26 @@ export class WholeBodyInspector implements BodyInspector {
 
   push(chunk: Uint8Array): InspectedChunk {
     if (this.#isDone || this.#beginsOtherwise(chunk)) return this.#finish(chunk);
+    this.#heldBytes += chunk.length;
+    if (this.#heldBytes > MAX_HELD_BYTES) return this.#readWith(chunk);
     // The memory of a chunk is used again after the call.
     this.#held.push(Uint8Array.from(chunk));
-    this.#heldBytes += chunk.length;
-    return this.#heldBytes > MAX_HELD_BYTES ? this.end() : inspected(NO_BYTES, NO_IDS, false);
+    return inspected(NO_BYTES, NO_IDS, false);
   }
 
   end(): InspectedChunk {
-    if (this.#isDone) return this.#finish(NO_BYTES);
-    const body = Buffer.concat(this.#held);
-    return this.#finish(body, readIdsOf(this.#readers, body.toString('latin1', 0, MAX_HELD_BYTES)));
+    return this.#isDone ? this.#finish(NO_BYTES) : this.#readWith(NO_BYTES);
+  }
+
+  /** A large body is not copied: most come in chunks longer than what may be held. */
+  #readWith(last: Uint8Array): InspectedChunk {
+    const body = this.#held.length === 0 ? last : Buffer.concat([...this.#held, last]);
+    const beginning = Buffer.from(
+      body.buffer,
+      body.byteOffset,
+      Math.min(body.length, MAX_HELD_BYTES),
+    );
+    return this.#finish(body, readIdsOf(this.#readers, beginning.toString('latin1')));
   }
 
   /** For each reader. */
