@@ -135,6 +135,8 @@ function onlyWhen(
 function createQueryReader(name: string): IdReader['read'] {
   if (name === OWN_PARAMETER) return ({ target }) => readOwnParameter(target);
   return ({ target }) => {
+    // A name may be escaped. The usual target has neither.
+    if (!target.includes(name) && !target.includes('%')) return undefined;
     const query = findQuery(target);
     let reading: string | undefined;
     let span = query && findQueryValue(target, name, query);
@@ -165,6 +167,7 @@ export function readCookieValues(rawHeaders: readonly string[], name: string): r
   for (let i = 0; i < rawHeaders.length; i += 2) {
     if (!isHeader(rawHeaders[i], 'cookie')) continue;
     const header = rawHeaders[i + 1] ?? '';
+    if (!header.includes(name)) continue;
     let span = findCookieValue(header, name, 0);
     for (; span; span = findCookieValue(header, name, span.end)) {
       const value = textAt(header, span);

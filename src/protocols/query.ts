@@ -82,6 +82,7 @@ function startOfEscapedValue(target: string, name: string, pair: Span): number |
   // The shortest escape is three times as long, so a shorter pair has no escaped name.
   if (pair.end - pair.start < name.length + 2) return undefined;
   const text = target.slice(pair.start, pair.end);
+  if (!text.includes('%')) return undefined;
   const equals = text.indexOf('=');
   const rawName = equals === -1 ? text : text.slice(0, equals);
   // An escape is three characters, so a longer name is a different one, and is not decoded.

@@ -53,14 +53,15 @@ export const SOCKET_IO_SHAPE: Protocol = {
   ],
 };
 
+const POLLING = 'polling';
+
 function isHandshakeByPolling({ method, target }: RequestHead): boolean {
-  if (method !== 'GET') return false;
+  // The value is compared as it is, so most requests need no more than this.
+  if (method !== 'GET' || !target.includes(POLLING)) return false;
   const query = findQuery(target);
   const transport = query && findQueryValue(target, 'transport', query);
   const version = query && findQueryValue(target, 'EIO', query);
-  return (
-    version !== undefined && transport !== undefined && textAt(target, transport) === 'polling'
-  );
+  return version !== undefined && transport !== undefined && textAt(target, transport) === POLLING;
 }
 
 function readSid(body: string): string | undefined {

@@ -14,14 +14,27 @@ const JSON_BODY = { contentTypes: ['application/json', '+json'], begin: /[\s{[]/
 /** The protocols here differ in the rest. */
 const MINTED_BY_APP = { mintedBy: 'app', errorForm: 'problem', isMcp: false } as const;
 
+/** What the paths of a transport contain, and the last parts that they have. */
+const TRANSPORTS = [
+  ['/websocket', 'websocket'],
+  ['/xhr', 'xhr', 'xhr_streaming', 'xhr_send'],
+  ['/eventsource', 'eventsource'],
+  ['/htmlfile', 'htmlfile'],
+  ['/jsonp', 'jsonp', 'jsonp_send'],
+] as const;
+
 /**
  * `/PREFIX/SERVER/SESSION/TRANSPORT` (SockJS protocol 0.3.3, "Session URLs"): the client mints the session, and
  * its first request opens it.
  */
-function sockJs(session: RegExp): Protocol {
+function sockJs(session: string): Protocol {
   return {
     name: 'sockjs',
-    idLocations: [{ in: 'path', pattern: session }],
+    // One for each mark: without one, every path would have to be searched.
+    idLocations: TRANSPORTS.map(([mark, ...transports]) => {
+      const pattern = new RegExp(`${session}(?:${transports.join('|')})$`, 'd');
+      return { in: 'path', pattern, mark };
+    }),
     mintedBy: 'client',
     discoveries: [],
     errorForm: 'problem',
@@ -30,10 +43,9 @@ function sockJs(session: RegExp): Protocol {
   };
 }
 
-const TRANSPORTS = 'websocket|xhr|xhr_streaming|xhr_send|eventsource|htmlfile|jsonp|jsonp_send';
-export const SOCKJS = sockJs(new RegExp(`/[^/.]+/([^/.]+)/(?:${TRANSPORTS})$`, 'd'));
+export const SOCKJS = sockJs('/[^/.]+/([^/.]+)/');
 /** The clients' own form: a server of three digits. */
-export const SOCKJS_SHAPE = sockJs(new RegExp(`/\\d{3}/(\\w{8,36})/(?:${TRANSPORTS})$`, 'd'));
+export const SOCKJS_SHAPE = sockJs('/\\d{3}/(\\w{8,36})/');
 
 /** A UUID. */
 const JUPYTER_ID = '[0-9a-f]{8}-[0-9a-f-]{27}';
@@ -112,7 +124,8 @@ export const DEVTOOLS: Protocol = {
     {
       ...JSON_BODY,
       from: 'body',
-      mayRevealId: ({ target }) => /\/json(?:\/(?:version|list|new))?\/?(?:\?|$)/.test(target),
+      mayRevealId: ({ target }) =>
+        target.includes('/json') && /\/json(?:\/(?:version|list|new))?\/?(?:\?|$)/.test(target),
       read: (body) => Array.from(body.matchAll(DEBUGGER_URL), ([, id = '']) => id),
     },
   ],
