@@ -11,7 +11,7 @@
  */
 import type { Clock } from '../clock.ts';
 import { findCookieValue, findSetCookieValue, parseCookieDate } from './cookie.ts';
-import { readCookieValues } from './id-locations.ts';
+import { createCookieCheck, readCookieValues } from './id-locations.ts';
 import {
   headerIncludes,
   headerValue,
@@ -117,8 +117,9 @@ function createCompanionCheck(
   names: readonly string[] | undefined,
 ): (response: ResponseHead, request: RequestHead) => boolean {
   if (names === undefined) return () => true;
+  const mayHaveCookie = createCookieCheck(names);
   return (response, request) =>
-    (hasHeader(request.rawHeaders, 'cookie') &&
+    (mayHaveCookie(request.rawHeaders) &&
       names.some((name) => readCookieValues(request.rawHeaders, name).length > 0)) ||
     (hasHeader(response.selected ?? response.rawHeaders, 'set-cookie') &&
       names.some((name) => setsCookie(response.rawHeaders, name)));

@@ -1,6 +1,12 @@
 /** Which responses may reveal an id in their body, and the inspector that each gets. */
 import { WholeBodyInspector, type BodyInspector } from './body-inspector.ts';
-import { headerIncludes, headerValue, type RequestHead, type ResponseHead } from './heads.ts';
+import {
+  createMarkCheck,
+  headerIncludes,
+  headerValue,
+  type RequestHead,
+  type ResponseHead,
+} from './heads.ts';
 import type { RequestIds } from './request-ids.ts';
 import { createCompressedInspector } from './compressed-inspector.ts';
 import { pathOf } from './id-locations.ts';
@@ -84,11 +90,15 @@ function revealedByRequest<Of extends BodyDiscovery | MessageDiscovery>(
     ids: RequestIds,
   ): boolean =>
     discovery.mayRevealId(request) && (discovery.withinSession === true || !hasIdOf(protocol, ids));
+  const unmarked = rows.filter(({ discovery }) => discovery.mark === undefined);
+  const hasMark = createMarkCheck(rows.flatMap(({ discovery }) => discovery.mark ?? []));
+  const rowsFor = ({ target }: RequestHead): readonly Row<Of>[] =>
+    hasMark(target) ? rows : unmarked;
   return {
-    mayRevealId: (request, ids) => rows.some((row) => mayReveal(row, request, ids)),
+    mayRevealId: (request, ids) => rowsFor(request).some((row) => mayReveal(row, request, ids)),
     needsPlainBody: () => true,
     open: (request, ids, response) => {
-      const readers = rows.filter(
+      const readers = rowsFor(request).filter(
         (row) =>
           mayReveal(row, request, ids) && isReadable(response, contentTypesOf(row.discovery)),
       );

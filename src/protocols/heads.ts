@@ -56,6 +56,8 @@ export function createHeaderSpotter(
   };
 }
 
+const HAS_UPPER_CASE = /[A-Z]/;
+
 /** Whether any line of that header contains the text, which is given in lower case. */
 export function headerIncludes(
   rawHeaders: readonly string[],
@@ -64,9 +66,31 @@ export function headerIncludes(
 ): boolean {
   for (let i = 0; i < rawHeaders.length; i += 2) {
     if (!isHeader(rawHeaders[i], lowerName)) continue;
-    if (rawHeaders[i + 1]?.toLowerCase().includes(lowerText)) return true;
+    const value = rawHeaders[i + 1] ?? '';
+    // A copy in lower case costs more than the search.
+    if (
+      value.includes(lowerText) ||
+      (HAS_UPPER_CASE.test(value) && value.toLowerCase().includes(lowerText))
+    )
+      return true;
   }
   return false;
+}
+
+/** A text as part of a pattern. */
+export function escapePattern(text: string): string {
+  return text.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&');
+}
+
+/**
+ * Whether a text contains any of these, in one pass. A mark that is undefined may be anywhere. Most requests have
+ * none, so this runs before all that reads them.
+ */
+export function createMarkCheck(marks: readonly (string | undefined)[]): (text: string) => boolean {
+  if (marks.length === 0) return () => false;
+  if (marks.includes(undefined)) return () => true;
+  const pattern = new RegExp(marks.map((mark = '') => escapePattern(mark)).join('|'));
+  return (text) => pattern.test(text);
 }
 
 /** The media type of a body that asks for a replay (Fly.io, "Dynamic Request Routing"). */

@@ -15,7 +15,14 @@ import {
   type IdReading,
 } from './protocol.ts';
 import { decodeQueryText, findQuery, findQueryValue } from './query.ts';
-import { isHeader, replaceAt, type RequestHead, type Span, textAt } from './heads.ts';
+import {
+  createMarkCheck,
+  isHeader,
+  replaceAt,
+  type RequestHead,
+  type Span,
+  textAt,
+} from './heads.ts';
 
 export interface IdReader {
   readonly location: IdLocation;
@@ -180,6 +187,18 @@ export function readCookieValues(rawHeaders: readonly string[], name: string): r
 
 const NO_VALUES: readonly string[] = [];
 
+/** Whether a request may have a cookie of any of these names: a quick check, in one pass. */
+export function createCookieCheck(
+  names: readonly string[],
+): (rawHeaders: readonly string[]) => boolean {
+  const hasName = createMarkCheck(names);
+  return (rawHeaders) => {
+    for (let i = 0; i + 1 < rawHeaders.length; i += 2)
+      if (isHeader(rawHeaders[i], 'cookie') && hasName(rawHeaders[i + 1] ?? '')) return true;
+    return false;
+  };
+}
+
 /** Unescaped, as in a query: `%61` and `a` are the same id to the app. */
 function createPathReader(pattern: RegExp, mark = ''): IdReader['read'] {
   return ({ target }) => {
@@ -216,10 +235,11 @@ export function createPathMask(protocols: readonly Protocol[]): PathMask {
   const locations = protocols.flatMap(({ idLocations }) =>
     idLocations.flatMap((location) => (location.in === 'path' ? [location] : [])),
   );
+  const hasMark = createMarkCheck(locations.map(({ mark }) => mark));
   return (path, protocol) => {
     let masked = path;
-    for (const { pattern, mark = '' } of locations)
-      if (path.includes(mark)) masked = maskedAt(masked, findPathId(path, pattern));
+    if (hasMark(path))
+      for (const { pattern } of locations) masked = maskedAt(masked, findPathId(path, pattern));
     for (const location of protocol?.idLocations ?? [])
       if ('inPath' in location) masked = maskedAt(masked, findPathId(path, location.inPath));
     return masked;

@@ -45,6 +45,7 @@ export const GRADIO: readonly Protocol[] = [
       {
         ...JSON_BODY,
         from: 'body',
+        mark: '/call/',
         mayRevealId: ({ method, target }) =>
           method === 'POST' && /\/call\/(?:v2\/)?[^/?]+\/?(?:\?|$)/.test(target),
         read: (body) => readAll(body, [['event_id']]).filter(isOfForm(EVENT_ID)),
@@ -78,12 +79,14 @@ export const RESPONSES: Protocol = {
     {
       ...JSON_BODY,
       from: 'body',
+      mark: '/responses',
       withinSession: true,
       mayRevealId: createsResponse,
       read: (body) => asResponseId(readJsonId(body, ['id'])),
     },
     {
       from: 'sse-message',
+      mark: '/responses',
       withinSession: true,
       mayRevealId: createsResponse,
       read: (data) => asResponseId(readJsonId(data, ['response', 'id'])),

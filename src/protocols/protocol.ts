@@ -98,6 +98,8 @@ export type Revealed = string | readonly string[] | undefined;
 /** A body that is no stream: its beginning is held until it has ended or is longer than 16 KB. */
 export interface BodyDiscovery {
   readonly from: 'body';
+  /** A text that the target of each such request contains, as a quick check. */
+  readonly mark?: string;
   /** Whether the response to this request may reveal an id. The sidecar then requests it uncompressed. */
   readonly mayRevealId: (request: RequestHead) => boolean;
   /** Also where the request carries an id of the protocol itself: a session begins others. */
@@ -113,6 +115,8 @@ export interface BodyDiscovery {
 /** The messages of an event stream: as many of them as begin it and fit into 16 KB. */
 export interface MessageDiscovery {
   readonly from: 'sse-message';
+  /** A text that the target of each such request contains, as a quick check. */
+  readonly mark?: string;
   /** Whether the response to this request may reveal an id. The sidecar then requests it uncompressed. */
   readonly mayRevealId: (request: RequestHead) => boolean;
   /** Also where the request carries an id of the protocol itself: a session begins others. */

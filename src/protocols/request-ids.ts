@@ -2,7 +2,13 @@
  * The session id of a request. This runs on every request: most have none, which the lengths of their header
  * names and the lack of a query tell without an allocation.
  */
-import { createHeaderSpotter, headerIncludes, type RequestHead } from './heads.ts';
+import {
+  createHeaderSpotter,
+  createMarkCheck,
+  escapePattern,
+  headerIncludes,
+  type RequestHead,
+} from './heads.ts';
 import { createIdReaders, locationName, type IdReader } from './id-locations.ts';
 import { isMcpWithoutSessions } from './mcp.ts';
 import { splitOwnerHint } from './owner-hint.ts';
@@ -63,11 +69,12 @@ export function createRequestIdReader(
 
 /** Whether a request may have an id at all: it has the header of one, or a query, or its path looks like it. */
 function createQuickCheck(readers: readonly IdReader[]): (head: RequestHead) => boolean {
-  const readsQuery = readers.some(({ location }) => location.in === 'query');
   const readsWebSockets = readers.some(({ location }) => location.in === 'websocket');
   const paths = readers.flatMap(({ location }) => (location.in === 'path' ? [location] : []));
-  const readsPath = paths.some(({ mark }) => mark === undefined);
-  const marks = paths.flatMap(({ mark }) => mark ?? []);
+  const hasMark = createMarkCheck(paths.map(({ mark }) => mark));
+  const hasName = createNameCheck(
+    readers.flatMap(({ location }) => (location.in === 'query' ? [location.name] : [])),
+  );
   const hasIdHeader = createHeaderSpotter(
     readers.flatMap(({ location }) => {
       if (location.in === 'header') return [location.name];
@@ -76,12 +83,18 @@ function createQuickCheck(readers: readonly IdReader[]): (head: RequestHead) => 
     }),
   );
   return ({ target, rawHeaders, body, upgrade }) =>
-    readsPath ||
     (readsWebSockets && upgrade !== undefined) ||
     body !== undefined ||
-    (readsQuery && target.includes('?')) ||
     hasIdHeader(rawHeaders) ||
-    marks.some((mark) => target.includes(mark));
+    hasMark(target) ||
+    hasName(target);
+}
+
+/** Whether a query may have a parameter of these names. A name may be escaped. */
+function createNameCheck(names: readonly string[]): (target: string) => boolean {
+  if (names.length === 0) return () => false;
+  const pattern = new RegExp(`[?&](?:${names.map(escapePattern).join('|')})(?:[=&#]|$)|%`);
+  return (target) => target.includes('?') && pattern.test(target);
 }
 
 /** Longer JSON bodies have no id. */

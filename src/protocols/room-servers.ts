@@ -26,6 +26,7 @@ export const COLYSEUS: Protocol = {
   discoveries: [
     {
       from: 'body',
+      mark: '/matchmake/',
       withinSession: true,
       mayRevealId: ({ method, target }) => method === 'POST' && target.includes('/matchmake/'),
       contentTypes: ['application/json', 'text/plain'],

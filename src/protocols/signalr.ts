@@ -8,6 +8,7 @@ import type { BodyDiscovery, Protocol } from './protocol.ts';
 
 const negotiation: BodyDiscovery = {
   from: 'body',
+  mark: '/negotiate',
   mayRevealId: ({ method, target }) =>
     method === 'POST' && /^[^?#]*\/negotiate\/?(?:[?#]|$)/.test(target),
   contentTypes: ['application/json', 'text/plain'],

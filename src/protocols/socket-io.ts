@@ -17,8 +17,12 @@ const OPEN_PACKET = /^(?:\d+:|\x00[\x00-\x09]+\xff)?0(\{[^{}]*\})/;
 /** The same in a function call (JSONP). */
 const JSONP = /^___eio\[\d+\]\((?:(".*")|'(.*)')\);?\s*$/s;
 
+const POLLING = 'polling';
+
 const firstPollingResponse: BodyDiscovery = {
   from: 'body',
+  // The value is compared as it is.
+  mark: POLLING,
   mayRevealId: isHandshakeByPolling,
   contentTypes: [
     'text/plain',
@@ -53,11 +57,8 @@ export const SOCKET_IO_SHAPE: Protocol = {
   ],
 };
 
-const POLLING = 'polling';
-
 function isHandshakeByPolling({ method, target }: RequestHead): boolean {
-  // The value is compared as it is, so most requests need no more than this.
-  if (method !== 'GET' || !target.includes(POLLING)) return false;
+  if (method !== 'GET') return false;
   const query = findQuery(target);
   const transport = query && findQueryValue(target, 'transport', query);
   const version = query && findQueryValue(target, 'EIO', query);

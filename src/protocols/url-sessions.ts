@@ -69,6 +69,7 @@ export const JUPYTER: Protocol = {
     {
       ...JSON_BODY,
       from: 'body',
+      mark: '/api/',
       withinSession: true,
       mayRevealId: ({ method, target }) =>
         (method === 'POST' && /\/api\/(?:kernels|sessions)\/?(?:\?|$)/.test(target)) ||
@@ -87,11 +88,12 @@ const WEBDRIVER_SESSION = new RegExp(`(?:^|/)session/(${WEBDRIVER_ID})(?:/|$)`, 
 export const WEBDRIVER: Protocol = {
   ...MINTED_BY_APP,
   name: 'webdriver',
-  idLocations: [{ in: 'path', pattern: WEBDRIVER_SESSION, mark: 'session/' }],
+  idLocations: [{ in: 'path', pattern: WEBDRIVER_SESSION, mark: '/session/' }],
   discoveries: [
     {
       ...JSON_BODY,
       from: 'body',
+      mark: '/session',
       mayRevealId: ({ method, target }) =>
         method === 'POST' && /(?:^|\/)session\/?(?:\?|$)/.test(target),
       read: (body) =>
@@ -124,8 +126,8 @@ export const DEVTOOLS: Protocol = {
     {
       ...JSON_BODY,
       from: 'body',
-      mayRevealId: ({ target }) =>
-        target.includes('/json') && /\/json(?:\/(?:version|list|new))?\/?(?:\?|$)/.test(target),
+      mark: '/json',
+      mayRevealId: ({ target }) => /\/json(?:\/(?:version|list|new))?\/?(?:\?|$)/.test(target),
       read: (body) => Array.from(body.matchAll(DEBUGGER_URL), ([, id = '']) => id),
     },
   ],

@@ -4,8 +4,8 @@
  */
 import type { Logger } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
-import { headerValue, type RequestHead } from '../protocols/heads.ts';
-import { readCookieValues } from '../protocols/id-locations.ts';
+import type { RequestHead } from '../protocols/heads.ts';
+import { createCookieCheck, readCookieValues } from '../protocols/id-locations.ts';
 import { AUTO, presetOf, PRESETS } from '../protocols/presets.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import { createRequestIdReader, type ReadRequestIds } from '../protocols/request-ids.ts';
@@ -29,6 +29,7 @@ export class SeenProtocols {
   readonly #parts: SeenProtocolsParts;
   readonly #listed: ReadonlySet<string>;
   readonly #cookies: readonly NamedCookie[];
+  readonly #mayHaveCookie: ReturnType<typeof createCookieCheck>;
   readonly #warned = new Set<string>();
   readonly #counts = new Map<string, number>();
   /** Reads the ids of what is not listed and was not warned of yet. */
@@ -40,6 +41,7 @@ export class SeenProtocols {
     this.#cookies = AUTO.flatMap((protocol) =>
       (protocol.recognizedCookies ?? []).map((name) => ({ name, protocol })),
     );
+    this.#mayHaveCookie = createCookieCheck(this.#cookies.map(({ name }) => name));
     this.#readUnlisted = this.#createUnlistedReader();
   }
 
@@ -70,7 +72,7 @@ export class SeenProtocols {
   }
 
   #cookieIn({ rawHeaders }: RequestHead): NamedCookie | undefined {
-    if (headerValue(rawHeaders, 'cookie') === undefined) return undefined;
+    if (!this.#mayHaveCookie(rawHeaders)) return undefined;
     return this.#cookies.find(({ name }) => readCookieValues(rawHeaders, name).length > 0);
   }
 
