@@ -12,13 +12,13 @@ const EVENT_ID = '[\\w-]{16,64}';
  * Gradio: a page's `session_hash` names its state and the queue of its events. A call of the API gets an
  * `event_id`, which names the stream of its result.
  */
-export const GRADIO: readonly Protocol[] = [
-  {
+function gradioPage(heartbeat: string): Protocol {
+  return {
     ...COMMON,
     name: 'gradio',
     idLocations: [
       { in: 'query', name: 'session_hash', mayCarryHint: false },
-      { in: 'path', pattern: /\/gradio_api\/heartbeat\/(\w{8,64})$/d, mark: '/gradio_api/' },
+      { in: 'path', pattern: new RegExp(`${heartbeat}(\\w{8,64})$`, 'd'), mark: heartbeat },
       {
         in: 'body',
         pointer: ['session_hash'],
@@ -29,29 +29,38 @@ export const GRADIO: readonly Protocol[] = [
     ],
     mintedBy: 'client',
     discoveries: [],
-  },
-  {
-    ...COMMON,
-    name: 'gradio-call',
-    idLocations: [
-      {
-        in: 'path',
-        pattern: new RegExp(`/call/(?:v2/)?[^/]+/(${EVENT_ID})$`, 'd'),
-        mark: '/call/',
-      },
-    ],
-    mintedBy: 'app',
-    discoveries: [
-      {
-        ...JSON_BODY,
-        from: 'body',
-        mark: '/call/',
-        mayRevealId: ({ method, target }) =>
-          method === 'POST' && /\/call\/(?:v2\/)?[^/?]+\/?(?:\?|$)/.test(target),
-        read: (body) => readAll(body, [['event_id']]).filter(isOfForm(EVENT_ID)),
-      },
-    ],
-  },
+  };
+}
+
+const GRADIO_CALL: Protocol = {
+  ...COMMON,
+  name: 'gradio-call',
+  idLocations: [
+    {
+      in: 'path',
+      pattern: new RegExp(`/call/(?:v2/)?[^/]+/(${EVENT_ID})$`, 'd'),
+      mark: '/call/',
+    },
+  ],
+  mintedBy: 'app',
+  discoveries: [
+    {
+      ...JSON_BODY,
+      from: 'body',
+      mark: '/call/',
+      mayRevealId: ({ method, target }) =>
+        method === 'POST' && /\/call\/(?:v2\/)?[^/?]+\/?(?:\?|$)/.test(target),
+      read: (body) => readAll(body, [['event_id']]).filter(isOfForm(EVENT_ID)),
+    },
+  ],
+};
+
+export const GRADIO: readonly Protocol[] = [gradioPage('/heartbeat/'), GRADIO_CALL];
+
+/** For `auto`: other apps have heartbeats too. Those of Gradio before 5 only end a page's state. */
+export const GRADIO_SHAPE: readonly Protocol[] = [
+  gradioPage('/gradio_api/heartbeat/'),
+  { ...GRADIO_CALL, isGuess: true },
 ];
 
 const RESPONSE_PREFIX = 'resp_';

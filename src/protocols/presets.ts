@@ -4,7 +4,7 @@
  * of its own, such as `signalr.ts`.
  */
 import { MCP_TASKS } from './mcp.ts';
-import { GRADIO, KV_CACHE, RESPONSES } from './model-servers.ts';
+import { GRADIO, GRADIO_SHAPE, KV_CACHE, RESPONSES } from './model-servers.ts';
 import { OWN_PARAMETER } from './own-parameter.ts';
 import type { Protocol } from './protocol.ts';
 import { COLYSEUS, roomProtocol } from './room-servers.ts';
@@ -89,7 +89,7 @@ export const PRESETS: Readonly<Record<string, Preset>> = {
   colyseus: { products: 'Colyseus', ids: 'query sessionId of a WebSocket; path /matchmake/joinById/ID', revealedBy: 'the JSON of POST /matchmake/...', protocols: [COLYSEUS], auto: [guess(COLYSEUS)] },
   yjs: { products: 'y-websocket', ids: 'query room, else the path, of a WebSocket', revealedBy: "the client's id, once accepted", protocols: [roomProtocol('yjs')], auto: [] },
   hocuspocus: { products: 'Hocuspocus with a room in the URL', ids: 'query room, else the path, of a WebSocket', revealedBy: "the client's id, once accepted", protocols: [roomProtocol('hocuspocus')], auto: [] },
-  gradio: { products: 'Gradio', ids: 'query or body session_hash; path .../call/NAME/ID, /gradio_api/heartbeat/ID', revealedBy: "the client's id, once accepted; the JSON of POST /call/NAME", protocols: GRADIO, auto: GRADIO.map((row) => (row.mintedBy === 'app' ? guess(row) : row)) },
+  gradio: { products: 'Gradio', ids: 'query or body session_hash; path .../call/NAME/ID, .../heartbeat/ID', revealedBy: "the client's id, once accepted; the JSON of POST /call/NAME", protocols: GRADIO, auto: GRADIO_SHAPE },
   responses: { products: "OpenAI's Responses API, vLLM", ids: 'body previous_response_id; path .../responses/ID', revealedBy: 'the JSON or the first event of POST .../responses', protocols: [RESPONSES], auto: [guess(RESPONSES)] },
   'kv-cache': { products: 'prompt caches of LLM servers', ids: 'body prompt_cache_key, user', revealedBy: "the client's id, once accepted", protocols: [KV_CACHE], auto: [] },
   express: { products: 'express-session', ids: 'cookie connect.sid', revealedBy: 'set-cookie', protocols: [cookieProtocol('express', ['connect.sid'])], auto: [recognizedCookies('express', ['connect.sid'])] },

@@ -108,6 +108,8 @@ export const WEBDRIVER: Protocol = {
   isEnd: ({ target }) => /\/session\/[^/?]+\/?(?:\?|$)/.test(target),
 };
 
+/** The list has a short name too, which only at the root is no document of another app. */
+const DEVTOOLS_LIST = /(?:^(?:https?:\/\/[^/]+)?\/json|\/json\/(?:version|list|new))\/?(?:\?|$)/;
 const DEBUGGER_URL = /\/devtools\\?\/(?:browser|page)\\?\/([\w-]{16,64})"/g;
 
 /** The DevTools protocol of Chromium and its hosts, such as Browserless: sockets that `/json` lists. */
@@ -127,7 +129,7 @@ export const DEVTOOLS: Protocol = {
       ...JSON_BODY,
       from: 'body',
       mark: '/json',
-      mayRevealId: ({ target }) => /\/json(?:\/(?:version|list|new))?\/?(?:\?|$)/.test(target),
+      mayRevealId: ({ target }) => DEVTOOLS_LIST.test(target),
       read: (body) => Array.from(body.matchAll(DEBUGGER_URL), ([, id = '']) => id),
     },
   ],
