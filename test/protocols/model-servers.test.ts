@@ -25,6 +25,8 @@ for (const setting of ['gradio', 'auto']) testRequests(setting, [
   ['none: malformed JSON', postJson('/queue/join', HASH.slice(0, -3)), 'none'],
   ['none: an object in its place', postJson('/queue/join', '{"session_hash":{}}'), 'none'],
 ]);
+testRequests('gradio', [['a heartbeat before 5', get('/heartbeat/abc123xyz'), 'gradio abc123xyz']]);
+testRequests('auto', [['none: any other heartbeat', get('/heartbeat/abc123xyz'), 'none']]);
 // prettier-ignore
 for (const setting of ['gradio', 'auto']) testResponses(setting, [
   ['an event', post('/gradio_api/call/predict'), JSON_OK, JSON.stringify({ event_id: EVENT }), [`gradio-call ${EVENT}`]],

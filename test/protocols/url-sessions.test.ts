@@ -133,6 +133,8 @@ for (const setting of ['cdp', 'auto']) testResponses(setting, [
   ['each page', get('/json/list'), JSON_OK, JSON.stringify([pageOf(HEX), pageOf(UUID)]), [`cdp ${HEX}`, `cdp ${UUID}`]],
   ['each page, by the short name', get('/json'), JSON_OK, JSON.stringify([pageOf(HEX)]), [`cdp ${HEX}`]],
   ['a URL that 16 KB cut off', get('/json/list'), JSON_OK, `[${JSON.stringify(pageOf(HEX))},"${'x'.repeat(16_384)}",${JSON.stringify(pageOf(UUID))}]`, [`cdp ${HEX}`]],
+  ['the browser behind a prefix', get('/chrome/json/version?token=x'), JSON_OK, VERSION, [`cdp ${UUID}`]],
+  ['nothing from the short name behind a prefix', get('/logs/json'), JSON_OK, VERSION, []],
   ['nothing from other JSON', get('/json/protocol'), JSON_OK, JSON.stringify(pageOf(HEX)), []],
   ['nothing from a longer name', get('/my-json/list2'), JSON_OK, JSON.stringify(pageOf(HEX)), []],
   ['nothing without a URL', get('/json/list'), JSON_OK, JSON.stringify([{ id: HEX }]), []],

@@ -57,6 +57,8 @@ const ROWS: readonly Row[] = [
   { claim: 'a vote in a conference session', method: 'POST', path: `/session/${HEX}/votes`, answer: { status: 201, headers: { location: `/session/${HEX}/votes/1` } }, asksPeers: true },
   { claim: 'a page of a browser', path: `/devtools/page/${HEX}`, answer: { status: 404 }, asksPeers: true },
   { claim: 'a document in JSON', path: '/report/json', answer: json({ a: [1, 2] }) },
+  { claim: 'a heartbeat of a service', path: '/heartbeat/service_1' },
+  { claim: 'a heartbeat of another service', path: '/heartbeat/service_2' },
   { claim: 'a survey response', path: '/survey/responses/resp_1', answer: { status: 404 }, asksPeers: true },
   { claim: 'a new survey response', method: 'POST', path: '/survey/responses', headers: JSON_TYPE, body: '{"previous_response_id":"resp_0","a":1}', answer: json({ id: 'survey_1' }, 201), asksPeers: true },
   { claim: 'a call to a person', method: 'POST', path: '/call/ann', headers: JSON_TYPE, body: '{}', answer: json({ event_id: 5 }) },
@@ -168,3 +170,23 @@ for (const row of ROWS) {
     await assertTransparent(row, m1, app, received);
   });
 }
+
+test('a stream of JSON is not held, and may be compressed', async (t) => {
+  let encodings: string | undefined;
+  const app = await serveApp(t, (req, res) => {
+    encodings = req.headers['accept-encoding'];
+    res.writeHead(200, JSON_TYPE).write('{"line":1}\n');
+  });
+  const fleet = await openFleet(t, 'm1');
+  const m1 = await fleet.start('m1', app);
+  const leaving = new AbortController();
+  const { body } = await fetch(`${m1.url}/logs/json`, {
+    headers: { 'accept-encoding': 'br' },
+    signal: leaving.signal,
+  });
+  assert.ok(body);
+  const { value } = await (body as ReadableStream<Uint8Array>).getReader().read();
+  assert.equal(Buffer.from(value ?? []).toString(), '{"line":1}\n');
+  assert.equal(encodings, 'br');
+  leaving.abort();
+});
