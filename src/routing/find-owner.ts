@@ -215,9 +215,8 @@ export class OwnerFinder {
     // The clients of one room arrive together: later requests follow the first.
     if (this.#parts.isInFlight(lookup.key)) return unbound(lookup, IN_FLIGHT_HERE);
     const { found, key, request, trace } = lookup;
-    const { mintedBy } = found.protocol;
     return this.#lookups
-      .queryOwner(key, trace, mintedBy, request.source)
+      .queryOwner(key, trace, found.protocol, request.source)
       .then((response) => this.#ofPeers(lookup, response));
   }
 

@@ -4,7 +4,7 @@ import type { Directory } from '../fleet/directory.ts';
 import type { Liveness, LivenessState } from '../fleet/liveness.ts';
 import type { AskOptions, OnPeerResponse, PeerLookup, Peers } from '../fleet/peers.ts';
 import type { Source } from '../fleet/rate-limits.ts';
-import type { Minter } from '../protocols/protocol.ts';
+import type { Protocol } from '../protocols/protocol.ts';
 import type { FoundId } from '../protocols/request-ids.ts';
 import {
   detachedCopy,
@@ -115,21 +115,23 @@ export class OwnerSources {
   /**
    * The app here can only return "not found" for an id that the app of another Machine minted. So this
    * waits for late responses, and retries once after a failure: the first query may have used a
-   * connection that was already lost.
+   * connection that was already lost. What may be no id at all, but a part of the app's own URLs, must not
+   * be slow.
    */
   async queryOwner(
     key: SessionKey,
     trace: Trace,
-    mintedBy: Minter,
+    { mintedBy, isGuess }: Pick<Protocol, 'mintedBy' | 'isGuess'>,
     source: Source | undefined,
   ): Promise<PeerLookup> {
-    const waitsForSlowPeers = mintedBy !== 'client';
+    const isAppsOwn = mintedBy === 'app' && !isGuess;
+    const waitsForSlowPeers = mintedBy !== 'client' && !isGuess;
     const result = await this.queryPeers(key, trace, { source, waitsForSlowPeers });
-    if (result.kind === 'inconclusive' && mintedBy === 'app' && !result.isShed)
+    if (result.kind === 'inconclusive' && isAppsOwn && !result.isShed)
       return this.queryPeers(key, trace, { source });
     if (result.kind !== 'none' || mintedBy === 'client') return result;
     // A Machine that has just started may be the owner, but is not listed until the next refresh.
-    const hasNewcomer = await this.findNewMachines(trace, mintedBy !== 'app');
+    const hasNewcomer = await this.findNewMachines(trace, !isAppsOwn);
     if (hasNewcomer === undefined) return { kind: 'inconclusive' };
     return hasNewcomer ? this.queryPeers(key, trace, { source }) : result;
   }

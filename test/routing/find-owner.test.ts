@@ -82,6 +82,8 @@ interface Finding {
   readonly queried: SessionKey[];
   /** For each query, whether late responses were awaited. */
   readonly patience: boolean[];
+  /** For each check for new Machines, whether a recent reading was enough. */
+  readonly hurries: boolean[];
   readonly disowned: [SessionKey, MachineId][];
   readonly checks: () => number;
 }
@@ -102,6 +104,7 @@ async function finderIn(world: World): Promise<Finding> {
   const answers = [...(world.peers ?? [NONE])];
   const queried: SessionKey[] = [];
   const patience: boolean[] = [];
+  const hurries: boolean[] = [];
   const disowned: [SessionKey, MachineId][] = [];
   let checks = 0;
   const isStopped = (machine: MachineId): boolean =>
@@ -113,7 +116,8 @@ async function finderIn(world: World): Promise<Finding> {
   const isRunning = (machine: MachineId): boolean =>
     isListed(machine) && !isStopped(machine) && !world.gone?.includes(machine);
   const directory: OwnerFinderParts['directory'] = {
-    findNewMachines: () => {
+    findNewMachines: (isHurried = false) => {
+      hurries.push(isHurried);
       checks += 1;
       return Promise.resolve(
         world.isDirectoryUnreadable ? undefined : (world.hasNewcomer ?? false),
@@ -169,6 +173,7 @@ async function finderIn(world: World): Promise<Finding> {
       finder.find(id, pass, { source: undefined, placedBy: world.placedBy }),
     queried,
     patience,
+    hurries,
     disowned,
     checks: () => checks,
   };
@@ -244,6 +249,18 @@ describe('the owner of a session', () => {
     assert.deepEqual(patience.splice(0), [true]);
     await find(found(get('/?room=lobby')));
     assert.deepEqual(patience, [false]);
+  });
+
+  test('is asked for once, and in a hurry, if the id may be a part of the app’s own URLs', async () => {
+    const guess = app('s');
+    const id = { ...guess, protocol: { ...guess.protocol, isGuess: true } } as const;
+    const unresponsive = await finderIn({ peers: [UNRESPONSIVE] });
+    await unresponsive.find(id);
+    assert.deepEqual([unresponsive.patience, unresponsive.hurries], [[false], []]);
+    const responsive = await finderIn({ peers: [NONE] });
+    await responsive.find(id);
+    await responsive.find(guess);
+    assert.deepEqual(responsive.hurries, [true, false]);
   });
 
   test('is the Machine that announces the session during the query', async () => {
