@@ -149,16 +149,15 @@ const OF_GONE: Table<KnownOwner> = [
   ...TO_PLACE,
 ];
 
-/** An app rejects an id that it did not mint. If the shape of the id is a guess, it may be none. */
+/** An app rejects an id that it did not mint. */
 // prettier-ignore
 const UNKNOWN_APP_ID: Table<NoOwner> = [
   elsewhere(31),
-  local(32, 'unknown-session', (facts) => facts.isGuess),
-  refuse(33, 404, 'unknown-session', (facts, owner, state) => owner.kind === 'none' && rejects(facts, state)),
-  refuse(34, 503, 'peers-inconclusive', (facts, owner, state) => owner.kind === 'inconclusive' && (rejects(facts, state) || !owner.mayBeOurs)),
-  local(35, 'unknown-session', (facts, owner) => owner.kind === 'none' && facts.wasReplayed, { mayClaim: true }),
-  local(36, 'unknown-session', (_, owner) => owner.kind === 'none'),
-  local(37, 'peers-inconclusive', always, { isInDoubt: true }),
+  refuse(32, 404, 'unknown-session', (facts, owner, state) => owner.kind === 'none' && rejects(facts, state)),
+  refuse(33, 503, 'peers-inconclusive', (facts, owner, state) => owner.kind === 'inconclusive' && (rejects(facts, state) || !owner.mayBeOurs)),
+  local(34, 'unknown-session', (facts, owner) => owner.kind === 'none' && facts.wasReplayed, { mayClaim: true }),
+  local(35, 'unknown-session', (_, owner) => owner.kind === 'none'),
+  local(36, 'peers-inconclusive', always, { isInDoubt: true }),
 ];
 
 /**
@@ -168,12 +167,12 @@ const UNKNOWN_APP_ID: Table<NoOwner> = [
  */
 // prettier-ignore
 const UNKNOWN_CLIENT_ID: Table<NoOwner> = [
-  refuse(38, 503, 'peers-inconclusive', (_, owner, state) => owner.kind === 'inconclusive' && !state.isFleetProbed),
-  refuse(39, 503, 'overloaded', (_, owner) => isShed(owner)),
-  refuse(40, 404, 'unknown-session', (facts, owner, state) => isHere(owner, state) && owner.kind === 'none' && rejects(facts, state)),
-  refuse(41, 503, 'peers-inconclusive', (facts, owner, state) => isHere(owner, state) && rejects(facts, state)),
-  local(42, 'unknown-session', (_, owner, state) => isHere(owner, state) && owner.kind === 'none', { mayClaim: true }),
-  local(43, 'peers-inconclusive', (_, owner, state) => isHere(owner, state), { mayClaim: true, isInDoubt: true }),
+  refuse(37, 503, 'peers-inconclusive', (_, owner, state) => owner.kind === 'inconclusive' && !state.isFleetProbed),
+  refuse(38, 503, 'overloaded', (_, owner) => isShed(owner)),
+  refuse(39, 404, 'unknown-session', (facts, owner, state) => isHere(owner, state) && owner.kind === 'none' && rejects(facts, state)),
+  refuse(40, 503, 'peers-inconclusive', (facts, owner, state) => isHere(owner, state) && rejects(facts, state)),
+  local(41, 'unknown-session', (_, owner, state) => isHere(owner, state) && owner.kind === 'none', { mayClaim: true }),
+  local(42, 'peers-inconclusive', (_, owner, state) => isHere(owner, state), { mayClaim: true, isInDoubt: true }),
   ...TO_PLACE,
 ];
 
@@ -208,15 +207,15 @@ export function decideUnreachedPlace(owner: MachineId | undefined, self: Machine
 
 /** The decisions before the table and, by {@link decideLostClaim} and {@link decideUnreachedPlace}, after it. */
 const OTHER_ROWS: readonly RowText[] = [
-  { number: 44, decision: 'refuse 400', whys: ['malformed-request'] },
-  { number: 45, decision: 'refuse 508', whys: ['loop-detected'] },
-  { number: 46, decision: 'refuse 503', whys: ['overloaded'] },
-  { number: 47, decision: 'refuse 400', whys: ['conflicting-ids'] },
-  { number: 48, decision: 'refuse 421', whys: ['moved'] },
-  { number: 49, decision: 'forward', whys: ['claim-lost'] },
-  { number: 50, decision: 'replay', whys: ['claim-lost'] },
-  { number: 51, decision: 'local, may take over', whys: ['placed'] },
-  { number: 52, decision: 'local, may claim, in doubt', whys: ['placed'] },
+  { number: 43, decision: 'refuse 400', whys: ['malformed-request'] },
+  { number: 44, decision: 'refuse 508', whys: ['loop-detected'] },
+  { number: 45, decision: 'refuse 503', whys: ['overloaded'] },
+  { number: 46, decision: 'refuse 400', whys: ['conflicting-ids'] },
+  { number: 47, decision: 'refuse 421', whys: ['moved'] },
+  { number: 48, decision: 'forward', whys: ['claim-lost'] },
+  { number: 49, decision: 'replay', whys: ['claim-lost'] },
+  { number: 50, decision: 'local, may take over', whys: ['placed'] },
+  { number: 51, decision: 'local, may claim, in doubt', whys: ['placed'] },
 ];
 
 /** Every row once. */

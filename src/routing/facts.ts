@@ -46,8 +46,6 @@ export interface RoutingFacts {
   readonly mintedBy: 'app' | 'client' | 'either';
   /** Another Machine may serve the session if its owner can't: its app may keep sessions elsewhere. */
   readonly isSoft: boolean;
-  /** Another app may use the same shape: the app judges an id that nobody knows. */
-  readonly isGuess: boolean;
   /** A peer has forwarded it to this Machine as the place of a new session. */
   readonly isPlaced: boolean;
   /** A sidecar has replayed it: `fly-replay-src` carries our mark, or names a peer of an older version. */
@@ -155,7 +153,6 @@ export function factsOf(
     hasId,
     mintedBy: hasId ? ids.protocol.mintedBy : 'app',
     isSoft: hasId && ids.protocol.isSoft === true,
-    isGuess: hasId && ids.protocol.isGuess === true,
     isPlaced: placedBy !== undefined,
     wasReplayed,
     replayedBy,

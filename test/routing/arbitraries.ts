@@ -13,7 +13,6 @@ export const anyFacts: fc.Arbitrary<RoutingFacts> = fc.record({
   hasId: fc.boolean(),
   mintedBy: fc.constantFrom('app', 'client', 'either'),
   isSoft: fc.boolean(),
-  isGuess: fc.boolean(),
   isPlaced: fc.boolean(),
   wasReplayed: fc.boolean(),
   replayedBy: fc.constantFrom(undefined, OTHER),

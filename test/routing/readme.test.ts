@@ -78,7 +78,7 @@ describe('the decision table of the README', () => {
       decided.add(number);
     });
     fc.assert(property, { numRuns: 100_000, seed: 1 });
-    const missing = DOCUMENTED.filter(({ number }) => number <= 43 && !decided.has(number));
+    const missing = DOCUMENTED.filter(({ number }) => number <= 42 && !decided.has(number));
     assert.deepEqual(missing, []);
   });
 
@@ -92,7 +92,7 @@ describe('the decision table of the README', () => {
       decideUnreachedPlace(undefined, SELF),
     ];
     assert.deepEqual(
-      DOCUMENTED.filter(({ number }) => number > 43).map(({ decision, whys }) => [
+      DOCUMENTED.filter(({ number }) => number > 42).map(({ decision, whys }) => [
         decision,
         ...whys,
       ]),
