@@ -9,6 +9,8 @@ export type Framing = 'none' | 'length' | 'chunked' | 'until-close';
 /** Receives a body's bytes. `bytes` is valid during the call only, unless its owner says otherwise. */
 export interface BodySink {
   onBodyBytes(bytes: Buffer, start: number, end: number): void;
+  /** The bytes that follow have their framing again, after {@link BodyReader.keepFraming}. */
+  onFramingKept?(): void;
 }
 
 /** What {@link BodyReader.read} returns for bytes that break the framing. */
@@ -37,6 +39,11 @@ export class BodyReader {
     this.isComplete = framing === 'none' || (framing === 'length' && length === 0);
     this.#trailers = undefined;
     if (framing === 'chunked') (this.#chunks ??= new ChunkScanner()).reset();
+  }
+
+  /** Passes chunks with their framing again, from the next one on. */
+  keepFraming(): void {
+    if (this.decodes && this.#chunks) this.#chunks.stopsAtNextChunk = true;
   }
 
   /** Bytes of a body of known length that have not come yet. */
@@ -77,6 +84,12 @@ export class BodyReader {
         })
       : chunks.scan(bytes, from, end);
     if (bodyEnd === NOT_CHUNKED) return BROKEN_BODY;
+    if (chunks.stopsAtNextChunk && chunks.isBetweenChunks) {
+      chunks.stopsAtNextChunk = false;
+      this.decodes = false;
+      sink.onFramingKept?.();
+      return this.#readChunks(bytes, bodyEnd, end, sink);
+    }
     this.isComplete = chunks.isDone;
     if (!this.decodes && bodyEnd > from) sink.onBodyBytes(bytes, from, bodyEnd);
     return chunks.isInTrailers ? this.#readTrailers(bytes, bodyEnd, end, sink) : bodyEnd;

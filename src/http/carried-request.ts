@@ -180,6 +180,10 @@ export class CarriedRequest implements RequestCarrier {
     this.response.decodeBody();
   }
 
+  keepFraming(): void {
+    this.response.keepFraming();
+  }
+
   #switchProtocols({ head, rest }: SwitchOfProtocols): void {
     const call = this.#call;
     if (!call?.isBodySent || !isAskedFor(head.upgrade, call.request.upgrade)) {

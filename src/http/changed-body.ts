@@ -9,7 +9,7 @@ import { ChunkScanner } from './chunks.ts';
 import type { IncomingRequest } from './incoming-request.ts';
 import type { BodyFilter, FilteredBytes } from './pipe-owner.ts';
 import type { BodyForm } from './response-head.ts';
-import type { BufferOwnership } from './socket.ts';
+import { MAX_TEXT_BYTES, type BufferOwnership } from './socket.ts';
 
 export interface ChangedBodyOwner {
   /** The response has ended: what is held is not needed. */
@@ -18,6 +18,8 @@ export interface ChangedBodyOwner {
   onHeld(): void;
   /** It flows again. */
   onReleased(): void;
+  /** Nothing is inspected any more: chunks may pass as they come. */
+  onInspected(): void;
   /** Its end was held too. */
   onResponseEnd(): void;
   /** Goes on once the promise has resolved, unless the response has ended. */
@@ -74,14 +76,20 @@ export class ChangedBody {
   #deliver(held: readonly Buffer[]): void {
     const isToDecode = this.#isHeldFramed && this.#form !== 'as-it-came';
     this.#isHeldFramed = false;
-    for (const bytes of isToDecode ? dataOf(held) : held) {
+    const parts = isToDecode ? dataOf(held) : held;
+    const isInspected = this.#inspector !== undefined;
+    for (const bytes of isInspected || parts.length < 2 ? parts : [Buffer.concat(parts)]) {
       if (!this.#owner.isOver) this.write(bytes, 0, bytes.length, 'kept');
     }
     if (this.isHeld || this.#owner.isOver) return;
     const hasEnded = this.#hasEndedWhileHeld;
     this.#hasEndedWhileHeld = false;
-    if (hasEnded) this.#owner.onResponseEnd();
-    else this.#owner.onReleased();
+    if (hasEnded) {
+      this.#owner.onResponseEnd();
+      return;
+    }
+    if (this.#inspector === undefined && this.#form === 'chunks') this.#owner.onInspected();
+    this.#owner.onReleased();
   }
 
   /** Whether more may come now. */
@@ -97,7 +105,11 @@ export class ChangedBody {
   #writeFramed(bytes: Buffer, start: number, end: number, ownership: BufferOwnership): boolean {
     if (this.#form !== 'chunks') return this.#incoming.write(bytes, start, end, ownership);
     if (end === start) return true;
-    this.#incoming.writeText(`${(end - start).toString(16)}\r\n`);
+    const size = `${(end - start).toString(16)}\r\n`;
+    // Each write is a system call, and a packet.
+    if (end - start <= MAX_TEXT_BYTES)
+      return this.#incoming.writeText(`${size}${bytes.toString('latin1', start, end)}\r\n`);
+    this.#incoming.writeText(size);
     // The line end behind it follows at once, so no 'drain' would report that a lent buffer is free.
     const known = ownership === 'lent' ? 'shared' : ownership;
     const mayGoOn = this.#incoming.write(bytes, start, end, known);
@@ -108,8 +120,10 @@ export class ChangedBody {
   #passInspected({ out, until, isDone }: FilteredBytes): boolean {
     if (isDone) this.#inspector = undefined;
     const bytes = out === undefined ? NOTHING : asBuffer(out);
-    if (until === undefined)
+    if (until === undefined) {
+      if (isDone && this.#form === 'chunks') this.#owner.onInspected();
       return bytes.length === 0 || this.#writeFramed(bytes, 0, bytes.length, 'shared');
+    }
     // It outlives the call, and the memory of the read does not.
     const kept = Buffer.from(bytes);
     this.#hold(until, () => void this.#writeFramed(kept, 0, kept.length, 'kept'));

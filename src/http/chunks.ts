@@ -49,6 +49,8 @@ export class ChunkScanner {
   isDone = false;
   /** The last chunk has ended, and trailers follow: the caller reads them. */
   isInTrailers = false;
+  /** A scan ends where the next chunk begins. */
+  stopsAtNextChunk = false;
 
   /** Before the first byte of a body. */
   reset(): void {
@@ -58,6 +60,12 @@ export class ChunkScanner {
     this.#extensionBytes = 0;
     this.isDone = false;
     this.isInTrailers = false;
+    this.stopsAtNextChunk = false;
+  }
+
+  /** The next byte begins a chunk. */
+  get isBetweenChunks(): boolean {
+    return this.#state === S.sizeStart;
   }
 
   /**
@@ -67,6 +75,7 @@ export class ChunkScanner {
   scan(bytes: Uint8Array, from: number, end: number, onData?: OnData): number {
     let at = from;
     while (at < end) {
+      if (this.stopsAtNextChunk && this.isBetweenChunks) return at;
       const byte = bytes[at] ?? 0;
       if (this.#state === S.data) {
         const dataEnd = Math.min(end, at + this.#left);

@@ -201,13 +201,15 @@ export class IncomingRequest {
     return mayGoOn;
   }
 
-  /** Writes the framing of chunks around a body. */
-  writeText(text: string): void {
+  /** Writes the framing of chunks around a body, or a short chunk; one character a byte. As {@link write}. */
+  writeText(text: string): boolean {
     const connection = this.#connection;
-    if (!connection) return;
+    if (!connection) return true;
     const prefix = this.#unsentHead;
     this.#unsentHead = '';
-    writeText(connection.socket, prefix + text);
+    const mayGoOn = writeText(connection.socket, prefix + text);
+    if (!mayGoOn) connection.account();
+    return mayGoOn;
   }
 
   /** The response is complete; {@link end} follows behind the request's body. */

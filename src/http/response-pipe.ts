@@ -199,6 +199,10 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, C
       : this.#changedBody.write(bytes, start, end, ownership);
   }
 
+  onFramingKept(): void {
+    this.#changedBody?.begin('as-it-came', undefined);
+  }
+
   onReadDone(): void {
     if (this.#isFlowing) this.#incoming.flush();
   }
@@ -223,6 +227,10 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, C
   onHeld(): void {
     if (this.#state === 'sending') this.#state = 'holding';
     this.#call?.pause();
+  }
+
+  onInspected(): void {
+    this.#call?.keepFraming();
   }
 
   onReleased(): void {

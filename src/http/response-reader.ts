@@ -85,6 +85,11 @@ export class ResponseReader implements BodySink {
     this.#body.decodes = true;
   }
 
+  /** Delivers chunks with their framing again, from the next one on. */
+  keepFraming(): void {
+    this.#body.keepFraming();
+  }
+
   read(bytes: Buffer, length: number): ResponseProgress {
     if (this.#isInBody) return this.#readBody(bytes, 0, length);
     this.hasReceived = true;
@@ -148,6 +153,10 @@ export class ResponseReader implements BodySink {
     if (bodyEnd < end) this.isPersistent = false;
     this.#isInBody = false;
     return 'complete';
+  }
+
+  onFramingKept(): void {
+    this.#call?.sink.onFramingKept?.();
   }
 
   onBodyBytes(bytes: Buffer, start: number, end: number): void {

@@ -23,7 +23,7 @@ export function resumeReads(socket: Socket): void {
 }
 
 /** Up to this size a copy into a string is cheaper than a second write. In bytes. */
-const MAX_TEXT_BYTES = 16_384;
+export const MAX_TEXT_BYTES = 16_384;
 /** How many bytes may wait in a socket before the source pauses. */
 export const MAX_WAITING_BYTES = 65_536;
 

@@ -27,6 +27,8 @@ export interface ResponseHandler {
   onHead(head: ParsedResponseHead): void;
   /** Bytes of the body, framed as they came unless the call decodes. Whether more may come. */
   onResponseBody(bytes: Buffer, start: number, end: number, ownership: BufferOwnership): boolean;
+  /** The bytes that follow are framed as they came again. */
+  onFramingKept?(): void;
   onResponseEnd(): void;
   onReadDone(): void;
   /** The upstream has switched protocols: it is one end of a tunnel now. `rest` came behind the head. */
@@ -56,6 +58,8 @@ export interface RequestCarrier {
   resume(): void;
   /** Delivers chunks without their framing from now on. */
   decodeBody(): void;
+  /** Delivers them with their framing again, from the next one on; `onFramingKept` comes first. */
+  keepFraming(): void;
   /** The response is not needed any more: nothing is called after this. */
   abort(): void;
 }
@@ -103,6 +107,10 @@ export class UpstreamRequest {
 
   decodeBody(): void {
     this.connection?.decodeBody();
+  }
+
+  keepFraming(): void {
+    this.connection?.keepFraming();
   }
 
   abort(): void {

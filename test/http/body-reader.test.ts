@@ -158,3 +158,66 @@ describe('a body', () => {
     assert.equal(reader.decodes, false);
   });
 });
+
+describe('a decoded body whose framing is kept from the next chunk on', () => {
+  const FIRST = '3;x\r\nabc\r\n';
+  const REST = '2;y\r\nde\r\n0\r\nX-Sum: 1\r\n\r\n';
+
+  interface Kept {
+    readonly data: string;
+    readonly framed: string;
+    readonly rest: string;
+  }
+
+  /** Asks for it when the first `after` bytes of data have come. */
+  function readKeeping(pieces: readonly string[], after: number): Kept {
+    const reader = new BodyReader(TRAILERS);
+    let [data, framed, rest, isKept] = ['', '', '', false];
+    const sink = {
+      onBodyBytes: (bytes: Buffer, start: number, end: number): void => {
+        if (isKept) framed += bytes.toString('latin1', start, end);
+        else data += bytes.toString('latin1', start, end);
+        if (!isKept && data.length >= after) reader.keepFraming();
+      },
+      onFramingKept: (): void => {
+        assert.ok(!isKept, 'once');
+        isKept = true;
+      },
+    };
+    reader.begin('chunked', 0);
+    reader.decodes = true;
+    if (after === 0) reader.keepFraming();
+    for (const piece of pieces) {
+      const bytes = Buffer.from(piece, 'latin1');
+      const end = reader.isComplete ? 0 : reader.read(bytes, 0, bytes.length, sink);
+      assert.notEqual(end, BROKEN_BODY);
+      rest += bytes.toString('latin1', end);
+    }
+    assert.ok(reader.isComplete);
+    return { data, framed, rest };
+  }
+
+  for (const [claim, after, data, framed] of [
+    ['at the beginning', 0, '', FIRST + REST],
+    ['within the first chunk', 1, 'abc', REST],
+    ['at the end of the first chunk', 3, 'abc', REST],
+    ['within the last chunk', 4, 'abcde', '0\r\nX-Sum: 1\r\n\r\n'],
+  ] as const) {
+    test(`passes chunks and trailers as they came, however they are cut: ${claim}`, () => {
+      for (const pieces of cuts(`${FIRST}${REST}NEXT`))
+        assert.deepEqual(readKeeping(pieces, after), { data, framed, rest: 'NEXT' });
+      const bytes = Array.from(`${FIRST}${REST}`);
+      assert.deepEqual(readKeeping(bytes, after), { data, framed, rest: '' });
+    });
+  }
+
+  test('is not kept of a body of known length', () => {
+    const reader = new BodyReader(TRAILERS);
+    readKeeping([FIRST + REST], 1);
+    const sink = { onBodyBytes: (): void => undefined, onFramingKept: (): void => assert.fail() };
+    reader.begin('length', 3);
+    reader.decodes = true;
+    reader.keepFraming();
+    assert.equal(reader.read(Buffer.from('abc'), 0, 3, sink), 3);
+  });
+});

@@ -4,7 +4,12 @@ import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { describe, test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { BodyFilter, OutgoingResponse, PipeOwner } from '../../src/http/pipe-owner.ts';
+import type {
+  BodyFilter,
+  FilteredBytes,
+  OutgoingResponse,
+  PipeOwner,
+} from '../../src/http/pipe-owner.ts';
 import { ResponsePipe } from '../../src/http/response-pipe.ts';
 import type { ParsedResponseHead } from '../../src/http/response-head.ts';
 import type { IncomingRequest } from '../../src/http/incoming-request.ts';
@@ -178,6 +183,19 @@ function bodyOf(received: string): string {
   const body = received.slice(received.indexOf('\r\n\r\n') + 4);
   if (!/^Transfer-Encoding: chunked\r$/m.test(received)) return body;
   return body.replace(/([0-9a-f]+)\r\n([^]*?)\r\n/g, '$2').replace(/\r\n$/, '');
+}
+
+/** Of chunks of any size. */
+function dataOf(received: string): string {
+  let data = '';
+  let at = received.indexOf('\r\n\r\n') + 4;
+  for (;;) {
+    const lineEnd = received.indexOf('\r\n', at);
+    const size = parseInt(received.slice(at, lineEnd), 16);
+    if (size === 0) return data;
+    data += received.slice(lineEnd + 2, lineEnd + 2 + size);
+    at = lineEnd + 2 + size + 2;
+  }
 }
 
 describe('a response', () => {
@@ -503,6 +521,44 @@ describe('a body that reveals an id', () => {
       assert.equal(owner().events.at(-1), 'aborted connection-lost');
     });
   }
+
+  for (const isHeld of [false, true]) {
+    test(`passes as it came from the next chunk on, ${isHeld ? 'after a commit' : 'without one'}`, async (t) => {
+      const inspector = new FirstBytes();
+      const push = inspector.push.bind(inspector);
+      const withoutCommit = (bytes: Uint8Array): FilteredBytes => ({
+        ...push(bytes),
+        until: undefined,
+      });
+      const filter = { push: isHeld ? push : withoutCommit, end: () => inspector.end() };
+      const { app, client, owner } = await inspected(t, filter, `${CHUNKED}3;x\r\nabc\r\n`);
+      await inspector.seen.promise;
+      if (isHeld) {
+        await untilReusable();
+        inspector.committed.resolve(undefined);
+      }
+      await client.until((text) => text.endsWith('3\r\nabc\r\n'));
+      const rest = '2;y\r\nde\r\n1;z\r\nf\r\n0\r\nX-Sum: 1\r\n\r\n';
+      app.sockets[0]?.write(rest);
+      const received = await client.until((text) => text.includes('X-Sum'));
+      assert.ok(received.endsWith(rest), received);
+      await eventually(() => owner().events.includes('finished'));
+    });
+  }
+
+  test('of many chunks that came during the commit is complete', async (t) => {
+    const inspector = new FirstBytes();
+    const chunks = Array.from({ length: 500 }, (_, i) => `4\r\n${String(1_000 + i)}\r\n`);
+    const response = `${CHUNKED}${chunks.join('')}0\r\n\r\n`;
+    const { client, owner } = await inspected(t, inspector, response);
+    await inspector.seen.promise;
+    await untilReusable();
+    inspector.committed.resolve(undefined);
+    const received = await client.until((text) => text.endsWith('0\r\n\r\n'));
+    await eventually(() => owner().events.includes('finished'));
+    const numbers = chunks.map((_, i) => String(1_000 + i));
+    assert.equal(dataOf(received), numbers.join(''));
+  });
 
   test('that the app aborts during the commit is aborted for the client', async (t) => {
     const inspector = new FirstBytes();
