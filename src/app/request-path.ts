@@ -162,6 +162,7 @@ export class RequestPath {
         config.protocols,
         createRequestIdReader(config.protocols, { hints: config.hints }),
       ),
+      budget: this.#engine.shared.budget,
       actionFor: this.#actionFor,
       recorder: this.#recorder,
       discoverer: this.#discoverer,

@@ -77,6 +77,7 @@ export class ConnectionBuffer {
 export class BufferBudget {
   readonly #limitBytes: number;
   #heldBytes = 0;
+  #reservedBytes = 0;
 
   constructor(limitBytes: number) {
     this.#limitBytes = limitBytes;
@@ -84,6 +85,21 @@ export class BufferBudget {
 
   get heldBytes(): number {
     return this.#heldBytes;
+  }
+
+  /**
+   * Reserves bytes for what is held by choice: half of the budget at most is used for that. False: it may not be
+   * held. {@link giveBack} ends the reservation.
+   */
+  reserve(bytes: number): boolean {
+    const wanted = this.#reservedBytes + bytes;
+    if (2 * Math.max(wanted, this.#heldBytes + bytes) > this.#limitBytes) return false;
+    this.#reservedBytes = wanted;
+    return true;
+  }
+
+  giveBack(bytes: number): void {
+    this.#reservedBytes -= bytes;
   }
 
   get isExhausted(): boolean {

@@ -98,6 +98,8 @@ export class IncomingRequest {
     if (early.length === 0) return undefined;
     this.#early = [];
     this.earlyBytes = 0;
+    // A client that pauses now causes no event that would count anew.
+    this.#connection?.account();
     return early.length === 1 ? early[0] : Buffer.concat(early);
   }
 

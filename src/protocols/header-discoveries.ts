@@ -52,6 +52,7 @@ interface RevealingHeader {
   readonly addsHint: boolean;
   readonly protocol: Protocol;
   readonly mayRevealId: ((request: RequestHead) => boolean) | undefined;
+  readonly isOfCreation?: boolean;
   readonly readLine: (value: string, request: RequestHead) => LineContent | undefined;
 }
 
@@ -72,10 +73,11 @@ export function createHeaderDiscoverer(
   const inspect: HeaderDiscoverer['inspect'] = (request, ids, response) => {
     const discovered = new Map<SessionId, DiscoveredId>();
     const rawHeaders = [...response.rawHeaders];
+    const isCreated = response.statusCode === 201;
     let isExpired = false;
     let isRenewed = false;
 
-    for (const line of findRevealingLines(rawHeaders, headers, request)) {
+    for (const line of findRevealingLines(rawHeaders, headers, request, isCreated)) {
       const { content, at, protocol, addsHint } = line;
       const isOwn = ids.kind === 'found' && ids.protocol.name === protocol.name;
       if (content.kind === 'end') {
@@ -113,11 +115,13 @@ function findRevealingLines(
   rawHeaders: readonly string[],
   headers: readonly RevealingHeader[],
   request: RequestHead,
+  isCreated: boolean,
 ): readonly RevealingLine[] {
   const lines: RevealingLine[] = [];
   for (let at = 1; at < rawHeaders.length; at += 2) {
-    for (const { header, protocol, addsHint, mayRevealId, readLine } of headers) {
-      if (!isHeader(rawHeaders[at - 1], header) || mayRevealId?.(request) === false) continue;
+    for (const { header, protocol, addsHint, mayRevealId, isOfCreation, readLine } of headers) {
+      if (!isHeader(rawHeaders[at - 1], header)) continue;
+      if (mayRevealId?.(request) === false || (isOfCreation && !isCreated)) continue;
       const content = readLine(rawHeaders[at] ?? '', request);
       if (content) lines.push({ content, at, protocol, addsHint });
     }
@@ -182,7 +186,8 @@ function createRevealingHeader(
           ? createParameterAdder(idLocation.prefix, options)
           : createUrlReader(idLocation);
       const header = 'location';
-      return { header, addsHint: false, mayRevealId: discovery.mayRevealId, readLine };
+      const { mayRevealId: mayReveal, isOfCreation = false } = discovery;
+      return { header, addsHint: false, mayRevealId: mayReveal, isOfCreation, readLine };
     }
     case 'sse-endpoint':
     case 'body':

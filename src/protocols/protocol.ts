@@ -90,6 +90,8 @@ export interface LocationDiscovery {
   readonly idLocation: UrlIdLocation | { readonly prefix: string };
   /** Whether the response to this request may reveal an id; without it, any may. */
   readonly mayRevealId?: (request: RequestHead) => boolean;
+  /** Only of a 201: a redirect creates nothing. */
+  readonly isOfCreation?: true;
 }
 
 /** One or more ids, or none. */

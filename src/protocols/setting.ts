@@ -38,7 +38,7 @@ export function parseProtocols(
   const named = new Set<string>();
   for (const { entry, column } of splitList(text)) {
     const { value = [], mistake } = parseEntry(entry, column);
-    const name = value.length > 1 ? entry : (value[0]?.name ?? entry);
+    const name = value.length > 1 ? splitWords(entry).entry : (value[0]?.name ?? entry);
     if (mistake !== undefined) mistakes.push(mistake);
     else if (named.has(name)) {
       mistakes.push(`must name each protocol once, got ${JSON.stringify(entry)} again`);

@@ -148,6 +148,7 @@ export const TUS: Protocol = {
     {
       from: 'location',
       idLocation: { in: 'path', pattern: LAST_SEGMENT },
+      isOfCreation: true,
       mayRevealId: (request) => request.method === 'POST' && hasTusHeader(request),
     },
   ],
@@ -187,6 +188,7 @@ export const WHIP: Protocol = {
     {
       from: 'location',
       idLocation: { prefix: WHIP_PREFIX },
+      isOfCreation: true,
       mayRevealId: ({ method, rawHeaders }) =>
         method === 'POST' && headerIncludes(rawHeaders, 'content-type', 'application/sdp'),
     },

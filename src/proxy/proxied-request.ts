@@ -14,6 +14,7 @@
  */
 import type { Clock } from '../clock.ts';
 import { parseReplayFailure, type ReplayFailureReason } from '../fly.ts';
+import type { BufferBudget } from '../http/buffers.ts';
 import type { IncomingRequest, IncomingRequestListener } from '../http/incoming-request.ts';
 import type { MalformedRequest } from '../http/request-head.ts';
 import { isIdempotent } from '../http/pipe-owner.ts';
@@ -47,6 +48,8 @@ export interface ProxyParts extends AppAttemptParts, PeerAttemptParts, ReceivedR
   readonly actionFor: (routed: Routed) => Action;
   /** Whether the session id of a request may be in its body. */
   readonly mayHaveIdInBody: (head: RequestHead) => boolean;
+  /** For bodies that wait for their end. */
+  readonly budget: Pick<BufferBudget, 'reserve' | 'giveBack'>;
   readonly recorder: Pick<RequestRecorder, 'begin'>;
   /** The edge returned a request as undelivered, or a client pretends that it did. */
   readonly onReplayFailed: (reason: ReplayFailureReason | 'other') => void;
@@ -61,6 +64,9 @@ type State = Waypoint | AppAttempt | PeerAttempt;
 interface Waypoint {
   readonly kind: 'reading body' | 'routing' | 'responding' | 'closed';
 }
+
+/** How long an id may be waited for, in ms. Up to 64 KB take less on any connection that is of use. */
+const MAX_HOLD_MS = 5_000;
 
 /** An id may be in it. */
 const READING_BODY: State = { kind: 'reading body' };
@@ -77,6 +83,7 @@ export class ProxiedRequest
   #state: State = ROUTING;
   /** The part of the body that was read for an unreachable upstream. */
   #unsentBody: Buffer | undefined;
+  #endHold: (() => void) | undefined;
 
   constructor(
     incoming: IncomingRequest,
@@ -101,10 +108,24 @@ export class ProxiedRequest
       this.#parts.onReplayFailed(parseReplayFailure(replayFailed).reason ?? 'other');
     if (!this.#mayHaveIdInBody()) this.#route();
     else if (this.incoming.isBodyComplete) this.#routeWithBody();
-    else {
-      this.#state = READING_BODY;
-      this.incoming.holdBody();
+    else this.#holdBody();
+  }
+
+  #holdBody(): void {
+    const { clock, budget } = this.#parts;
+    const { contentLength = 0 } = this.incoming.head;
+    if (!budget.reserve(contentLength)) {
+      this.#route();
+      return;
     }
+    this.#state = READING_BODY;
+    const cancel = clock.after(MAX_HOLD_MS, () => this.#routeWithoutBody());
+    this.#endHold = () => {
+      cancel();
+      budget.giveBack(contentLength);
+      this.#endHold = undefined;
+    };
+    this.incoming.holdBody();
   }
 
   #mayHaveIdInBody(): boolean {
@@ -113,9 +134,17 @@ export class ProxiedRequest
     return upgrade === undefined && this.#parts.mayHaveIdInBody(this.head);
   }
 
+  /** The body is too slow: the app gets it as it comes. */
+  #routeWithoutBody(): void {
+    this.#endHold?.();
+    this.#state = ROUTING;
+    this.#guarded(() => this.#route());
+  }
+
   /** The body stays with the request. */
   #routeWithBody(): void {
     this.#state = ROUTING;
+    this.#endHold?.();
     this.head = { ...this.head, body: this.incoming.peekEarly().toString('latin1') };
     this.#route();
   }
@@ -316,6 +345,7 @@ export class ProxiedRequest
   #close(): void {
     if (this.isClosed) return;
     this.#currentAttempt?.close();
+    this.#endHold?.();
     this.#state = CLOSED;
     this.record.end(this);
   }

@@ -267,3 +267,52 @@ describe('a client that leaves in the middle of such a body', () => {
     assert.match(await client.untilClosed(), /HTTP\/1\.1 408 /);
   });
 });
+
+describe('slow bodies', () => {
+  test('are not waited for longer than five seconds: the app gets what comes, as it comes', async (t) => {
+    const clock = createTestClock();
+    const { apps, client } = await setUp(t, { clock });
+    const body = bodyOf(THERE);
+    client.send(headOf(body, 'Expect: 100-continue\r\n'));
+    await client.until((text) => text.includes('100 Continue'));
+    client.send(body.slice(0, 9));
+    await clock.advance(4_999);
+    assert.deepEqual(statusesIn(client.received()), ['100']);
+    await clock.advance(1);
+    client.send(body.slice(9));
+    assert.match(await client.until((text) => text.includes('200 OK')), /200 OK/);
+    await until(() => apps[0].received.length === 1);
+    assert.equal(apps[0].received[0]?.body.toString(), body);
+  });
+
+  test('leave half of the memory for buffers to other requests', async (t) => {
+    const app = createApp('m1');
+    const fleet = await openFleet(t, 'm1');
+    const settings = { ...SETTING, MAX_BUFFERED_BYTES: '1048576' };
+    const { sidecar } = await fleet.start('m1', await serve(t, app.server), settings);
+    const body = bodyOf(HERE, MAX_BODY_BYTES);
+    const sender = async (): Promise<RawClient> => {
+      const client = await openRawClient(sidecar.ports.public);
+      t.after(() => client.socket.destroy());
+      client.send(headOf(body) + body.slice(0, -1));
+      return client;
+    };
+    let begun = 0;
+    app.server.on('request', () => (begun += 1));
+    const senders: RawClient[] = [];
+    // Eight at most wait, which is half of it, and the app reads the others.
+    for (let count = 1; count <= 24; count += 1) {
+      senders.push(await sender());
+      await until(() => begun >= count - 8);
+    }
+    assert.ok(begun < senders.length, 'some wait');
+    for (let i = 0; i < 8; i += 1) {
+      const response = await fetch(`http://127.0.0.1:${sidecar.ports.public}/`);
+      assert.equal(response.status, 200);
+      await response.text();
+    }
+    for (const client of senders) client.send(body.slice(-1));
+    for (const client of senders)
+      assert.match(await client.until((text) => text.endsWith('m1')), /^HTTP\/1\.1 200 /);
+  });
+});
