@@ -46,7 +46,7 @@ if [ "$(id -u)" != 0 ]; then
 fi
 user=${RUN_AS:-1000:1000}
 as_user="setpriv --reuid=${user%:*} --regid=${user#*:} --clear-groups --inh-caps=-all"
-store=${SESSION_STORE_PATH:-/data/session-store.sqlite}
+store=${FLY_AFFINITY_SESSION_STORE_PATH:-${SESSION_STORE_PATH:-/data/session-store.sqlite}}
 case $store in /*)
   folder=$(dirname "$store")
   # Whatever fails here, the sidecar says so itself, and keeps its sessions in memory.

@@ -5,6 +5,8 @@ import type { SidecarParts } from './app.ts';
 import type { Clock } from '../clock.ts';
 import { collectGarbage } from '../collect-garbage.ts';
 import { parseConfig, type Config, type Environment } from '../config/config.ts';
+import { describeMistakes } from '../config/mistakes.ts';
+import { warnAboutUpstream } from '../config/upstream.ts';
 import {
   closeLogger,
   collectSignals,
@@ -66,7 +68,7 @@ export async function runSidecarProcess(
   const { env, random, printError } = surroundings;
   const { config, warnings, mistakes } = parseConfig(env, random);
   if (mistakes) {
-    printError(mistakeReport(mistakes));
+    printError(`fly-affinity: ${describeMistakes(mistakes)}\n`);
     return EXIT_CONFIG;
   }
   const ending = await runConfigured(config, warnings, surroundings, startSidecar, main);
@@ -87,7 +89,8 @@ async function runConfigured(
   const signals = collectSignals(events);
   const { config, warning: notKept } = await persistGeneratedMachineId(parsed, clock);
   const logger = createLogger({ level: config.logLevel, machine: config.identity.machine, clock });
-  for (const warning of warnings) logger.warn({}, warning);
+  for (const warning of [...warnings, ...warnAboutUpstream(config, surroundings.env)])
+    logger.warn({}, warning);
   if (notKept !== undefined) logger.warn({}, notKept);
   const metrics = createMetrics({ clock, version: readVersion() });
   const end = (): void => surroundings.exit(EXIT_FAILURE);
@@ -139,12 +142,6 @@ async function unlessCalledOff(starting: Promise<Sidecar>): Promise<Sidecar | un
     if (error instanceof StartCalledOff) return undefined;
     throw error;
   }
-}
-
-function mistakeReport(mistakes: readonly string[]): string {
-  const count = mistakes.length === 1 ? '1 mistake' : `${mistakes.length} mistakes`;
-  const lines = mistakes.map((mistake) => `  ${mistake}\n`);
-  return `fly-affinity: ${count} in the configuration\n${lines.join('')}`;
 }
 
 /** One line with the version, the listeners, the store and the fleet. */

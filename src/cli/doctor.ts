@@ -1,7 +1,7 @@
 /** `fly-affinity doctor`: checks settings, fly.toml and Machine, and reports what is wrong. */
 import { parseArgs } from 'node:util';
 import { print, reportMistake, type CommandContext } from './command.ts';
-import { EXIT_FAILURE } from '../app/lifecycle.ts';
+import { EXIT_CONFIG, EXIT_FAILURE } from '../app/lifecycle.ts';
 import { diagnose, type DiagnoseParts } from '../doctor/diagnose.ts';
 import { formatJson, formatText, hasErrors } from '../doctor/report.ts';
 
@@ -18,7 +18,8 @@ and what to write instead. Changes nothing.
 On any other computer the settings are those of [env] in fly.toml; variables of this shell take
 precedence, as secrets do.
 
-Exit code: 0; 1 if there is an error (warnings do not count); 64 for a mistake in the command.
+Exit code: 0; 1 if there is an error (warnings do not count); 64 for a mistake in the command; 78 for
+a mistake in the settings.
 `;
 
 /** Resolves to the exit code. */
@@ -36,6 +37,7 @@ export async function execute(
     case 'diagnose': {
       const sections = await diagnose(parsed.configFile, parts);
       await print(parts.stdout, parsed.isJson ? formatJson(sections) : formatText(sections));
+      if (sections.some(({ hasMistakes }) => hasMistakes)) return EXIT_CONFIG;
       return hasErrors(sections) ? EXIT_FAILURE : 0;
     }
   }

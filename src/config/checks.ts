@@ -1,6 +1,6 @@
 /** What settings must be to each other. */
 import { machineId } from './parsers.ts';
-import { type SettingValues, SETTING_NAMES } from './settings.ts';
+import type { SettingValues } from './settings.ts';
 
 /** All mistakes; each names both settings. Values with a mistake of their own are undefined here. */
 export function checkTogether(values: Partial<SettingValues>): string[] {
@@ -31,7 +31,7 @@ function portsDiffer(values: Partial<SettingValues>): string[] {
   );
 }
 
-const LOOPBACK_HOST =
+export const LOOPBACK_HOST =
   /^(localhost|127(\.\d+){3}|0\.0\.0\.0|\[::1?\]|\[::ffff:7f[0-9a-f]{2}:[0-9a-f]+\])$/;
 
 function upstreamIsNotTheSidecar(values: Partial<SettingValues>): string[] {
@@ -105,51 +105,4 @@ function affinityCookieIsNobodyElses(values: Partial<SettingValues>): string[] {
   return [
     `AFFINITY_COOKIE must not be a cookie of the app's in SESSION_PROTOCOLS, both name ${cookie?.name}`,
   ];
-}
-
-/* Finds variables that look like misspelt settings, which would otherwise be ignored silently. */
-
-/** Prefixes that no app uses: a variable with one of them is meant for the sidecar. */
-const OUR_PREFIXES = ['SESSION_STORE_', 'SESSION_ID_', 'FLEET_', 'REPLAY_'];
-const MAX_TYPING_ERRORS = 2;
-/** Shorter names are similar to too many others: HOST and POST, PORT and SORT. */
-const MIN_COMPARED_CHARACTERS = 5;
-
-/** One warning per variable. Never shows a value: it may be a secret. */
-export function findTypos(names: readonly string[]): string[] {
-  const known: ReadonlySet<string> = new Set(SETTING_NAMES);
-  return names.flatMap((name) => {
-    if (known.has(name) || name.startsWith('FLY_')) return [];
-    const nearest = nearestSetting(name);
-    return nearest === undefined ? [] : [`${name} is not a setting; did you mean ${nearest}?`];
-  });
-}
-
-/** Undefined if none is near enough. */
-function nearestSetting(name: string): string | undefined {
-  const isOurs = OUR_PREFIXES.some((prefix) => name.startsWith(prefix));
-  if (!isOurs && name.length < MIN_COMPARED_CHARACTERS) return undefined;
-  let nearest: string | undefined;
-  let errors = isOurs ? Infinity : MAX_TYPING_ERRORS + 1;
-  for (const candidate of SETTING_NAMES) {
-    // Each character more or less is one. Most of an environment is not compared at all.
-    if (Math.abs(candidate.length - name.length) >= errors) continue;
-    const candidateErrors = typingErrors(name, candidate);
-    if (candidateErrors < errors) [nearest, errors] = [candidate, candidateErrors];
-  }
-  return nearest;
-}
-
-/** Characters to insert, delete or change (Levenshtein). */
-function typingErrors(left: string, right: string): number {
-  let row = Array.from({ length: right.length + 1 }, (_, index) => index);
-  for (let i = 0; i < left.length; i++) {
-    const next = [i + 1];
-    for (let j = 0; j < right.length; j++) {
-      const changed = (row[j] ?? 0) + (left[i] === right[j] ? 0 : 1);
-      next.push(Math.min(changed, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row[right.length] ?? 0;
 }

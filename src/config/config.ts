@@ -3,7 +3,14 @@ import type { AffinityCookieSetting } from '../protocols/affinity-cookie.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import { parseMachineId, type MachineId } from '../session.ts';
 import type { LogLevel } from '../observability/log.ts';
-import { checkTogether, findTypos } from './checks.ts';
+import { checkTogether } from './checks.ts';
+import {
+  isSet,
+  namesAsSet,
+  warnAboutOverrides,
+  withPlainNames,
+  type Environment,
+} from './environment.ts';
 import type { PeerAddress, StoreUrl } from './parsers.ts';
 import {
   SETTINGS,
@@ -12,6 +19,9 @@ import {
   type SettingName,
   type SettingValues,
 } from './settings.ts';
+import { findTypos } from './typos.ts';
+
+export type { Environment };
 
 export interface Config {
   readonly host: string;
@@ -98,21 +108,25 @@ export interface Identity {
   readonly isGenerated: boolean;
 }
 
-export type Environment = Readonly<Record<string, string | undefined>>;
 export type ParsedConfig =
   | { readonly config: Config; readonly warnings: readonly string[]; readonly mistakes?: never }
   | { readonly mistakes: readonly string[]; readonly config?: never; readonly warnings?: never };
 
 /** Finds all mistakes at once. `random` makes up a Machine id where there is none. */
 export function parseConfig(env: Environment, random: () => number): ParsedConfig {
-  const { values, mistakes } = readValues(env);
+  const plain = withPlainNames(env);
+  const { values, mistakes } = readValues(plain);
   mistakes.push(...checkTogether(values));
   // Without a mistake every row has given its value.
-  if (mistakes.length > 0) return { mistakes };
+  if (mistakes.length > 0) return { mistakes: mistakes.map(namesAsSet(env)) };
   const config = configFrom(values as SettingValues, random);
   return {
     config: deepFreeze(config),
-    warnings: [...warningsAbout(config, env), ...findTypos(Object.keys(env))],
+    warnings: [
+      ...warningsAbout(config, plain).map(namesAsSet(env)),
+      ...warnAboutOverrides(env),
+      ...findTypos(Object.keys(env)),
+    ],
   };
 }
 
@@ -122,8 +136,8 @@ export type ToolConfig = Pick<Config, 'host' | 'adminPort' | 'adminToken' | 'sto
 export function parseToolConfig(
   env: Environment,
 ): { readonly config: ToolConfig } | { readonly mistakes: readonly string[] } {
-  const { values: found, mistakes } = readValues(env, TOOL_SETTINGS);
-  if (mistakes.length > 0) return { mistakes };
+  const { values: found, mistakes } = readValues(withPlainNames(env), TOOL_SETTINGS);
+  if (mistakes.length > 0) return { mistakes: mistakes.map(namesAsSet(env)) };
   const values = found as Pick<SettingValues, (typeof TOOL_SETTINGS)[number]>;
   const { HOST: host, ADMIN_PORT: adminPort, ADMIN_TOKEN: adminToken } = values;
   return { config: deepFreeze({ host, adminPort, adminToken, store: storeFrom(values) }) };
@@ -144,7 +158,6 @@ const STORE_SETTINGS = [
 ] as const satisfies readonly SettingName[];
 const TOOL_SETTINGS = [...STORE_SETTINGS, 'HOST', 'ADMIN_PORT', 'ADMIN_TOKEN'] as const;
 
-/** An empty variable counts as unset, as it does in most shells and compose files. */
 function readValues(
   env: Environment,
   names: readonly SettingName[] = SETTING_NAMES,
@@ -153,7 +166,7 @@ function readValues(
   const mistakes: string[] = [];
   for (const name of names) {
     const { parse, fallback }: Setting<unknown> = SETTINGS[name];
-    const text = env[name] === '' ? fallback : (env[name] ?? fallback);
+    const text = isSet(env[name]) ? env[name] : fallback;
     if (text === undefined) continue;
     const parsed = parse(text);
     if (parsed.mistakes) mistakes.push(...parsed.mistakes.map((mistake) => `${name} ${mistake}`));

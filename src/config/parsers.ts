@@ -50,8 +50,18 @@ export function integer(min: number, max: number, unit = ''): Parse<number> {
 /** Longest that a timer can wait: Node fires at once beyond 2^31 - 1 ms. */
 const MAX_TIMER_MS = 2_147_483_647;
 
+const MS_IN = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+const DURATION = /^(\d{1,15})(ms|s|m|h|d)$/;
+
+/** In milliseconds: `600000`, `600s` and `10m` are the same. */
 export function milliseconds(min: number, max = MAX_TIMER_MS): Parse<number> {
-  return integer(min, max, ' of milliseconds');
+  const expected = `a duration such as 10m, 600s or 250ms, or a whole number of milliseconds from ${min} to ${max}`;
+  return (text) => {
+    const [, digits = text, unit = 'ms'] = DURATION.exec(text) ?? [];
+    const { value } = integer(0, Number.MAX_SAFE_INTEGER)(digits);
+    const ms = value === undefined ? NaN : value * MS_IN[unit as keyof typeof MS_IN];
+    return ms >= min && ms <= max ? { value: ms } : mistaken(expected, text);
+  };
 }
 
 const MAX_PORT = 65_535;
@@ -77,6 +87,14 @@ export function oneOf<const Value extends string>(values: readonly Value[]): Par
   return (text) => {
     const value = values.find((candidate) => candidate === text);
     return value === undefined ? mistaken(`one of ${values.join(', ')}`, text) : { value };
+  };
+}
+
+/** As {@link oneOf}, for values that some write in capitals. */
+export function oneOfInAnyCase<const Value extends string>(values: readonly Value[]): Parse<Value> {
+  return (text) => {
+    const parsed = oneOf(values)(text.toLowerCase());
+    return parsed.mistakes ? oneOf(values)(text) : parsed;
   };
 }
 

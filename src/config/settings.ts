@@ -21,6 +21,7 @@ import {
   mistaken,
   milliseconds,
   oneOf,
+  oneOfInAnyCase,
   secret,
   storeUrl,
   type Parse,
@@ -260,7 +261,7 @@ export const SETTINGS = {
     milliseconds(0, MAX_KILL_TIMEOUT_MS - 1000),
     'Longest drain after the first signal. It ends earlier, when no request is open and none has come for a second. Keep it below `kill_timeout` of `fly.toml`.',
   ),
-  LOG_LEVEL: setting('info', oneOf(LOG_LEVELS), 'Least severe lines that are logged.'),
+  LOG_LEVEL: setting('info', oneOfInAnyCase(LOG_LEVELS), 'Least severe lines that are logged.'),
   FLY_MACHINE_ID: setByFly(
     machineId,
     "This Machine's id. A generated one is kept beside the store file, as `SESSION_STORE_PATH`.machine.",

@@ -18,7 +18,7 @@ import {
 } from './fleet.ts';
 import { withTimeout } from './probe.ts';
 import { adviseReplayCache, checkReplayCaches } from './replay-cache.ts';
-import { type Finding, type Section, error, note, ok } from './report.ts';
+import { type Finding, type Section, error, note, ok, renamed } from './report.ts';
 import { checkMonitoring, checkServices } from './service.ts';
 import { type DoctorSettings, checkSettings, readSettings } from './settings.ts';
 import { checkSidecar, probeSidecar } from './sidecar.ts';
@@ -42,7 +42,8 @@ export async function diagnose(
   const { config } = settings.read;
   const own = {
     title: 'Settings',
-    findings: [...settings.origin, ...checkSettings(settings.read)],
+    findings: [...settings.origin, ...checkSettings(settings.read, settings.rename)],
+    hasMistakes: settings.read.mistakes.length > 0,
   };
   const file = {
     title: 'fly.toml',
@@ -54,7 +55,11 @@ export async function diagnose(
     findings: [adviseReplayCache(config.protocols, settings.cache)],
   };
   const machine = settings.isOnMachine ? await diagnoseMachine(config, clock, random) : [];
-  return [own, file, cache, ...machine];
+  const others = [file, cache, ...machine].map(({ title, findings }) => ({
+    title,
+    findings: renamed(findings, settings.rename),
+  }));
+  return [own, ...others];
 }
 
 function checkFlyToml(toml: FlyToml, config: Config, { cache }: DoctorSettings): Finding[] {

@@ -23,6 +23,8 @@ export interface Remark {
 export interface Section {
   readonly title: string;
   readonly findings: readonly Finding[];
+  /** Whether the sidecar would not start with these settings. */
+  readonly hasMistakes?: boolean;
 }
 
 export function ok(what: string): Success {
@@ -45,6 +47,18 @@ export function error(what: string, why: string, instead?: string): Remark {
 
 function remark(level: Remark['level'], what: string, why: string, instead?: string): Remark {
   return instead === undefined ? { level, what, why } : { level, what, why, instead };
+}
+
+/** With each of its texts changed. */
+export function renamed(
+  findings: readonly Finding[],
+  rename: (text: string) => string,
+): readonly Finding[] {
+  return findings.map((finding) => {
+    if (finding.level === 'ok') return ok(rename(finding.what));
+    const { level, what, why, instead } = finding;
+    return remark(level, rename(what), rename(why), instead && rename(instead));
+  });
 }
 
 /** Whether any finding is an error. */

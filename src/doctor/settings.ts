@@ -1,9 +1,15 @@
 /** Reads the settings, and checks that each is valid and that they fit together. */
 import { type Config, type Environment, parseConfig } from '../config/config.ts';
-import { SETTING_NAMES } from '../config/settings.ts';
+import {
+  isSet,
+  namesAsSet,
+  PREFIX,
+  VARIABLE_NAMES,
+  withPlainNames,
+} from '../config/environment.ts';
 import type { FlyToml } from './fly-toml.ts';
 import { type CacheSettings, isNamed } from './replay-cache.ts';
-import { type Finding, error, note, ok, warning } from './report.ts';
+import { type Finding, error, note, ok, renamed, warning } from './report.ts';
 import { AUTO } from '../protocols/presets.ts';
 import { listedNames } from '../protocols/setting.ts';
 import { sidecarServices } from './service.ts';
@@ -15,6 +21,8 @@ export interface DoctorSettings {
   readonly cache: CacheSettings;
   /** Findings on where the settings come from. */
   readonly origin: readonly Finding[];
+  /** Names settings in a text as they are set. */
+  readonly rename: (text: string) => string;
 }
 
 export function readSettings(
@@ -22,13 +30,15 @@ export function readSettings(
   toml: FlyToml | undefined,
   random: () => number,
 ): DoctorSettings {
-  const isOnMachine = isSet(env.FLY_MACHINE_ID) || isSet(env.FLY_ALLOC_ID);
+  const { FLY_MACHINE_ID: id, FLY_ALLOC_ID: olderId } = withPlainNames(env);
+  const isOnMachine = isSet(id) || isSet(olderId);
   const used = isOnMachine ? env : environmentOfMachine(env, toml);
   const origin = isOnMachine
-    ? compareWithFile(toml?.env ?? {}, env, SETTING_NAMES)
+    ? compareWithFile(toml?.env ?? {}, env, VARIABLE_NAMES)
     : [describeOrigin(env, toml)];
   const read = readLeniently(used, random);
-  return { isOnMachine, read, cache: cacheSettingsIn(read, toml), origin };
+  const cache = cacheSettingsIn(read, toml);
+  return { isOnMachine, read, cache, origin, rename: namesAsSet(used) };
 }
 
 /** The environment that Fly.io would set, with placeholder ids. */
@@ -39,7 +49,7 @@ function environmentOfMachine(env: Environment, toml: FlyToml | undefined): Envi
 }
 
 function describeOrigin(env: Environment, toml: FlyToml | undefined): Finding {
-  const fromShell = SETTING_NAMES.filter((name) => isSet(env[name]));
+  const fromShell = VARIABLE_NAMES.filter((name) => isSet(env[name]));
   const file = toml ? '[env] of fly.toml' : 'the defaults';
   const over = fromShell.length === 0 ? '' : `, with ${fromShell.join(', ')} from this shell`;
   return note(
@@ -53,9 +63,13 @@ function describeOrigin(env: Environment, toml: FlyToml | undefined): Finding {
 function readLeniently(env: Environment, random: () => number): ReadSettings {
   const first = parseConfig(env, random);
   if (first.config) return { config: first.config, warnings: first.warnings, mistakes: [] };
-  const rest = withoutNamed(env, first.mistakes);
+  const rest = withoutNamed(withPlainNames(env), first.mistakes.map(namesInPlain));
   const second = parseConfig(rest, random);
   return { config: second.config, warnings: second.warnings ?? [], mistakes: first.mistakes };
+}
+
+function namesInPlain(mistake: string): string {
+  return mistake.replaceAll(PREFIX, '');
 }
 
 function withoutNamed(env: Environment, mistakes: readonly string[]): Environment {
@@ -72,10 +86,6 @@ function cacheSettingsIn({ config }: ReadSettings, toml: FlyToml | undefined): C
   };
 }
 
-function isSet(value: string | undefined): boolean {
-  return value !== undefined && value !== '';
-}
-
 /** The result of parsing the environment. */
 export interface ReadSettings {
   /** Invalid settings count as unset here, so that the others can be checked. */
@@ -84,14 +94,22 @@ export interface ReadSettings {
   readonly warnings: readonly string[];
 }
 
-export function checkSettings({ config, mistakes, warnings }: ReadSettings): Finding[] {
+export function checkSettings(
+  { config, mistakes, warnings }: ReadSettings,
+  rename = (text: string): string => text,
+): Finding[] {
   return [
     ...mistakes.map((mistake) =>
       error(`${mistake}.`, 'The sidecar does not start: it exits with code 78.'),
     ),
     ...warnings.map((text) => warning(sentence(text), 'The sidecar starts and logs this warning.')),
     ...(mistakes.length === 0 ? [ok('All settings are valid.')] : []),
-    ...(config ? CHECKS.flatMap((check) => check(config)) : []),
+    ...(config
+      ? renamed(
+          CHECKS.flatMap((check) => check(config)),
+          rename,
+        )
+      : []),
   ];
 }
 

@@ -79,12 +79,12 @@ test('with --json it prints one object, with the same code', async (t) => {
 test('invalid settings are errors, and the rest is checked with their defaults', async () => {
   const env = { PORT: '80a', REPLAY_TIMEOUT_MS: 'soon', PEER_PORT: '9091' };
   const ran = await runDoctor(['--json'], env);
-  assert.equal(ran.code, 1);
+  assert.equal(ran.code, 78);
   assert.deepEqual(
     findingsIn(ran, 'Settings').filter((finding) => finding.startsWith('error')),
     [
       'error: PORT must be a port number from 0 to 65535, got "80a".',
-      'error: REPLAY_TIMEOUT_MS must be a whole number of milliseconds from 1 to 300000, got "soon".',
+      'error: REPLAY_TIMEOUT_MS must be a duration such as 10m, 600s or 250ms, or a whole number of milliseconds from 1 to 300000, got "soon".',
       'error: PEER_PORT and ADMIN_PORT must differ, both are 9091.',
     ],
   );
@@ -106,6 +106,31 @@ test('outside Fly.io the settings are those of the file, overridden by those of 
   const findings = findingsIn(over, 'fly.toml');
   assert.ok(!findings.includes(wrongPort) && findings.includes(drains));
   assert.match(over.output, /with PORT from this shell/);
+});
+
+test('the settings may have the prefix, in the file and in the shell, and findings name them so', async (t) => {
+  const path = await writeToml(t, '[env]\nFLY_AFFINITY_PORT = "8000"\n[http_service]\n');
+  const env = { PORT: '3000', FLY_AFFINITY_HOST: '127.0.0.1' };
+  const ran = await runDoctor(['--json', '--config', path], env);
+  const wrongPort =
+    'error: internal_port of http_service is 8080, but FLY_AFFINITY_PORT of the sidecar is 8000.';
+  assert.ok(findingsIn(ran, 'fly.toml').includes(wrongPort), ran.output);
+  const settings = findingsIn(ran, 'Settings');
+  const wins = 'FLY_AFFINITY_PORT wins over PORT, which has another value.';
+  for (const expected of [`warning: ${wins}`, 'warning: FLY_AFFINITY_HOST is 127.0.0.1.'])
+    assert.ok(settings.includes(expected), ran.output);
+  assert.match(ran.output, /"instead": "FLY_AFFINITY_HOST=::"/);
+  assert.match(ran.output, /with PORT, FLY_AFFINITY_HOST from this shell/);
+});
+
+test('an invalid setting with the prefix counts as unset, and so does its plain name', async () => {
+  const env = { FLY_AFFINITY_PORT: '80a', PORT: '3000' };
+  const ran = await runDoctor(['--json'], env);
+  assert.equal(ran.code, 78);
+  const mistake = 'error: FLY_AFFINITY_PORT must be a port number from 0 to 65535, got "80a".';
+  assert.ok(findingsIn(ran, 'Settings').includes(mistake));
+  const file = findingsIn(ran, 'fly.toml');
+  assert.ok(file.includes('ok: Fly Proxy sends requests to the sidecar (8080).'));
 });
 
 test('a store that a fleet shares can be checked from the file, outside Fly.io', async () => {

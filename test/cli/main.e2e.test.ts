@@ -68,6 +68,24 @@ test('every error in the settings is reported, with code 78, and no port is open
   assert.ok(!errors.includes('s3cret'));
 });
 
+for (const args of [
+  ['serve'],
+  ['run', '--', process.execPath, '-e', 'setInterval(() => 0, 1e3)'],
+]) {
+  test(`${args[0]} warns once of an app that is not on this Machine`, async (t) => {
+    const url = 'http://shop.flycast';
+    const child = start(t, { args, env: { FLY_AFFINITY_UPSTREAM_URL: url, UPSTREAM_URL: url } });
+    const lines = linesOf(child);
+    const { value: warning } = (await lines.next()) as { value: Line };
+    assert.deepEqual([warning.level, warning.upstream], [40, undefined]);
+    assert.match(String(warning.msg), /^FLY_AFFINITY_UPSTREAM_URL is .*flycast, which is not this/);
+    const next = (await lines.next()) as { value: Line };
+    assert.doesNotMatch(String(next.value.msg), /UPSTREAM_URL/);
+    child.kill('SIGTERM');
+    await once(child, 'exit');
+  });
+}
+
 test('a port in use ends the program with a message that names it, with code 1', async (t) => {
   const { url } = await serveApp(t);
   const taken = new URL(url).port;

@@ -1,0 +1,59 @@
+/**
+ * The names under which a setting is looked up. `FLY_AFFINITY_PORT` wins over `PORT`, which the app may
+ * use for itself.
+ */
+import { SETTING_NAMES, type SettingName } from './settings.ts';
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+export const PREFIX = 'FLY_AFFINITY_';
+
+/** Both names of every setting. */
+export const VARIABLE_NAMES: readonly string[] = SETTING_NAMES.flatMap((name) => [
+  name,
+  prefixed(name),
+]);
+
+/** Each setting under its plain name alone, so that whoever sets that name overrides it. */
+export function withPlainNames(env: Environment): Environment {
+  const others = Object.entries(env).filter(
+    ([name]) => !name.startsWith(PREFIX) || !VARIABLE_NAMES.includes(name),
+  );
+  const overrides = prefixedIn(env).map((name) => [name, env[prefixed(name)]] as const);
+  return { ...Object.fromEntries(others), ...Object.fromEntries(overrides) };
+}
+
+/** A value of a setting in a message is quoted. */
+const QUOTED_OR_NAME = /"(?:[^"\\]|\\.)*"|\b[A-Z][A-Z_]+\b/g;
+
+/** Replaces the name of each setting in a message by the one under which it is set. */
+export function namesAsSet(env: Environment): (message: string) => string {
+  const names = new Set<string>(prefixedIn(env));
+  return (message) =>
+    message.replace(QUOTED_OR_NAME, (word) => (names.has(word) ? `${PREFIX}${word}` : word));
+}
+
+/** Without values: they may be secrets. */
+export function warnAboutOverrides(env: Environment): string[] {
+  const names = prefixedIn(env).filter(
+    (name) => isSet(env[name]) && env[name] !== env[prefixed(name)],
+  );
+  if (names.length === 0) return [];
+  const winners = names.map(prefixed).join(', ');
+  const [win, have] =
+    names.length === 1 ? ['wins', 'has another value'] : ['win', 'have other values'];
+  return [`${winners} ${win} over ${names.join(', ')}, which ${have}`];
+}
+
+/** An empty variable counts as unset, as it does in most shells and compose files. */
+export function isSet(value: string | undefined): value is string {
+  return value !== undefined && value !== '';
+}
+
+function prefixedIn(env: Environment): readonly SettingName[] {
+  return SETTING_NAMES.filter((name) => isSet(env[prefixed(name)]));
+}
+
+function prefixed(name: SettingName): string {
+  return `${PREFIX}${name}`;
+}

@@ -1,0 +1,112 @@
+/** Finds variables that look like misspelt settings, which would otherwise be ignored silently. */
+import { PREFIX, VARIABLE_NAMES } from './environment.ts';
+import { SETTING_NAMES } from './settings.ts';
+
+/** No app uses these: a variable with one of them is meant for the sidecar. */
+const OUR_PREFIXES = ['SESSION_STORE_', 'SESSION_ID_', 'FLEET_', 'REPLAY_'];
+const MAX_TYPING_ERRORS = 2;
+/** Shorter names are similar to too many others: HOST and POST, PORT and SORT. */
+const MIN_COMPARED_CHARACTERS = 5;
+/** As SESION_STORE_URL and DRAIN_TIMEOUT_SECONDS are to settings; SESSION_STORE, of a framework, is not. */
+const MIN_SIMILARITY = 0.85;
+/** Less would be a guess. */
+const MIN_SUGGESTED_SIMILARITY = 0.35;
+
+/** One warning per variable. Never shows a value: it may be a secret. */
+export function findTypos(names: readonly string[]): string[] {
+  const known: ReadonlySet<string> = new Set(VARIABLE_NAMES);
+  return names.filter((name) => !known.has(name)).flatMap(warnAbout);
+}
+
+function warnAbout(name: string): string[] {
+  const end = endOfPrefix(name);
+  if (end > 0) {
+    const nearest = nearestSetting(name.slice(end), MIN_SUGGESTED_SIMILARITY);
+    const hint = nearest === undefined ? '' : `; did you mean ${PREFIX}${nearest}?`;
+    return [`${name} is not a setting${hint}`];
+  }
+  if (name.startsWith('FLY_')) return [];
+  const isOurs = OUR_PREFIXES.some((prefix) => name.startsWith(prefix));
+  if (!isOurs && name.length < MIN_COMPARED_CHARACTERS) return [];
+  const nearest = nearestSetting(name, isOurs ? 0 : MIN_SIMILARITY);
+  return nearest === undefined ? [] : [`${name} is not a setting; did you mean ${nearest}?`];
+}
+
+/** Where the rest begins of a name with the prefix, misspelt or not; 0: it has none. */
+function endOfPrefix(name: string): number {
+  const end = /^FLY_?[A-Z]{6,10}_(?=.)/.exec(name)?.[0].length ?? 0;
+  return typingErrors(name.slice(0, end), PREFIX) <= MAX_TYPING_ERRORS ? end : 0;
+}
+
+/** Undefined if none is so similar and none is a few typing errors away. */
+function nearestSetting(name: string, minSimilarity: number): string | undefined {
+  const words = wordsOf(name);
+  let nearest: string | undefined;
+  let most = { similarity: 0, errors: Infinity };
+  for (const candidate of SETTING_NAMES) {
+    const others = wordsOf(candidate);
+    const lengths = Math.abs(candidate.length - name.length);
+    // Most of an environment is not compared at all.
+    if (lengths > MAX_TYPING_ERRORS && !words.some((word) => others.includes(word))) continue;
+    const errors = typingErrors(name, candidate);
+    const similarity = similarityOf(words, others);
+    if (errors > MAX_TYPING_ERRORS && similarity < minSimilarity) continue;
+    const isMore = similarity > most.similarity;
+    if (!isMore && (similarity < most.similarity || errors >= most.errors)) continue;
+    nearest = candidate;
+    most = { similarity, errors };
+  }
+  return nearest;
+}
+
+/** A unit counts little, and as any other: TTL, TTL_SECONDS and TTL_MS are the same to a person. */
+const UNIT = 'unit';
+const UNIT_WORDS = /^(MS|MILLIS|MILLISECONDS|S|SEC|SECS|SECONDS|M|MIN|MINUTES)$/;
+const UNIT_WEIGHT = 0.3;
+
+function wordsOf(name: string): readonly string[] {
+  return name.split('_').map((word) => (UNIT_WORDS.test(word) ? UNIT : word));
+}
+
+function weightOf(word: string): number {
+  return word === UNIT ? UNIT_WEIGHT : 1;
+}
+
+/** How much of both is alike, in the same order: 0 to 1. */
+function similarityOf(left: readonly string[], right: readonly string[]): number {
+  let row = right.map(() => 0);
+  for (const word of left) {
+    const next: number[] = [];
+    for (const [j, other] of right.entries()) {
+      const paired = (row[j - 1] ?? 0) + likenessOf(word, other);
+      next.push(Math.max(paired, row[j] ?? 0, next[j - 1] ?? 0));
+    }
+    row = next;
+  }
+  const weight = [...left, ...right].reduce((sum, word) => sum + weightOf(word), 0);
+  return (2 * (row.at(-1) ?? 0)) / weight;
+}
+
+/** Words that differ in more than every second character have nothing in common. */
+const MIN_LIKENESS = 0.5;
+
+function likenessOf(left: string, right: string): number {
+  if (left === right) return weightOf(left);
+  if (left === UNIT || right === UNIT) return 0;
+  const likeness = 1 - typingErrors(left, right) / Math.max(left.length, right.length);
+  return likeness < MIN_LIKENESS ? 0 : likeness;
+}
+
+/** Characters to insert, delete or change (Levenshtein). */
+function typingErrors(left: string, right: string): number {
+  let row = Array.from({ length: right.length + 1 }, (_, index) => index);
+  for (let i = 0; i < left.length; i++) {
+    const next = [i + 1];
+    for (let j = 0; j < right.length; j++) {
+      const changed = (row[j] ?? 0) + (left[i] === right[j] ? 0 : 1);
+      next.push(Math.min(changed, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[right.length] ?? 0;
+}
