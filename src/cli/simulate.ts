@@ -5,8 +5,10 @@ import type { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import type { CommandContext, CommandModule } from './command.ts';
-import { EXIT_FAILURE, EXIT_USAGE } from '../app/lifecycle.ts';
+import { EXIT_CONFIG, EXIT_FAILURE, EXIT_USAGE } from '../app/lifecycle.ts';
 import { integer, listeningPort, mistaken, oneOf, valueOf, type Parse } from '../config/parsers.ts';
+import { withPlainNames } from '../config/environment.ts';
+import { InvalidSettings } from '../config/mistakes.ts';
 import { asObject } from '../json.ts';
 import { presetOf, PRESETS } from '../protocols/presets.ts';
 import { requestLine } from '../simulator/records.ts';
@@ -64,7 +66,7 @@ export const execute: CommandModule['execute'] = async (args, context) => {
     return 0;
   } catch (error) {
     stderr.write(`fly-affinity simulate: ${messageOf(error)}\n`);
-    return EXIT_FAILURE;
+    return error instanceof InvalidSettings ? EXIT_CONFIG : EXIT_FAILURE;
   }
 };
 
@@ -144,7 +146,7 @@ function start(
     sidecarCommand: [process.execPath, ...process.execArgv, script, 'serve'],
     env,
     // One line a request from each sidecar would hide the simulator's own lines.
-    sidecarEnv: { LOG_LEVEL: env.LOG_LEVEL ?? 'warn' },
+    sidecarEnv: { LOG_LEVEL: withPlainNames(env).LOG_LEVEL ?? 'warn' },
     machineCount: args.machineCount,
     clock,
     random,

@@ -3,6 +3,9 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseMachineId, type MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
+import { parseConfig } from '../config/config.ts';
+import { namesAsSet, withPlainNames } from '../config/environment.ts';
+import { InvalidSettings } from '../config/mistakes.ts';
 import {
   KILL_TIMEOUT_MS,
   SimulatedMachine,
@@ -79,24 +82,56 @@ interface Resources {
 }
 
 function createMachine(options: FleetOptions, belongings: Resources): SimulatedMachine {
-  const { appName, appCommand, sidecarCommand, sidecarEnv, keeper, clock } = options;
+  const { appName, appCommand, sidecarCommand, keeper, clock } = options;
   const { id, region, ports } = belongings;
-  const env = { ...options.env, ...flyEnvironment(id, appName, region) };
   return new SimulatedMachine({
     id,
     app: appName,
     region,
     processGroup: PROCESS_GROUP,
     ports,
-    appPlan: { command: appCommand, env: { ...env, PORT: String(ports.app) } },
+    appPlan: {
+      command: appCommand,
+      env: { ...options.env, ...flyEnvironment(id, appName, region), PORT: String(ports.app) },
+    },
     sidecarPlan: sidecarCommand && {
       command: sidecarCommand,
-      env: { ...env, ...sidecarSettings(belongings), ...sidecarEnv },
+      env: sidecarEnvironment(options, belongings),
     },
     keeper,
     clock,
     onLine: (source, line) => options.onLine(id, source, line),
   });
+}
+
+type SidecarOptions = Pick<FleetOptions, 'appName' | 'env' | 'sidecarEnv'>;
+
+/** A Machine's own settings win over those of the environment, whatever their names there. */
+function sidecarEnvironment(
+  { appName, env, sidecarEnv }: SidecarOptions,
+  belongings: Resources,
+): MachineEnvironment {
+  return {
+    ...withPlainNames(env),
+    ...flyEnvironment(belongings.id, appName, belongings.region),
+    ...sidecarSettings(belongings),
+    ...sidecarEnv,
+  };
+}
+
+/** As good as any Machine's, to check the settings that all have. */
+const ANY_MACHINE: Resources = {
+  id: 'any' as MachineId,
+  region: REGIONS[0],
+  ports: { public: 1, peer: 2, admin: 3, app: 4 },
+  attachment: { dnsAddress: '127.0.0.1:53', peerDialPort: 2 },
+  volume: '/',
+};
+
+/** Throws if no sidecar would start with these settings. */
+export function checkSidecarSettings(options: SidecarOptions, random: () => number): void {
+  const { mistakes } = parseConfig(sidecarEnvironment(options, ANY_MACHINE), random);
+  if (mistakes) throw new InvalidSettings(mistakes.map(namesAsSet(options.env)));
 }
 
 /** https://fly.io/docs/machines/runtime-environment/ */

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import {
+  checkSidecarSettings,
   deploy,
   type DeployStrategy,
   createMachineMaker,
@@ -70,7 +71,7 @@ const DEFAULT_MACHINE_COUNT = 3;
 const DEFAULT_APP_NAME = 'simulated-app';
 const MAX_RECORDS = 10_000;
 
-/** Resolves when every Machine listens. If anything fails to start, everything is stopped. */
+/** Resolves when every Machine listens. Rejects with InvalidSettings before anything starts; if anything fails to start, everything is stopped. */
 export async function startSimulation(options: SimulationOptions): Promise<Simulation> {
   const endings: Endings = [];
   let closing: Promise<void> | undefined;
@@ -96,6 +97,8 @@ async function start(
   endings: Endings,
 ): Promise<Omit<Simulation, 'close'>> {
   const app = options.appName ?? DEFAULT_APP_NAME;
+  const { env, sidecarEnv = {}, sidecarCommand, random } = options;
+  if (sidecarCommand) checkSidecarSettings({ appName: app, env, sidecarEnv }, random);
   const machines: SimulatedMachine[] = [];
   const requests = createRecords();
   const network = createNetwork(() => machines, options.clock);

@@ -142,6 +142,29 @@ test('a port in use ends the command with code 1 and a message', async (t) => {
   assert.deepEqual(await command.ended, [1, null]);
 });
 
+test('a mistake in the settings is printed once, with code 78, and nothing starts', async (t) => {
+  const command = startCommand(t, ['--port', '0'], { FLY_AFFINITY_SESSION_STORE_TTL_MS: 'long' });
+  const [text] = await command.output(/^[^]*mistake[^]*\n$/);
+  assert.deepEqual(await command.ended, [78, null]);
+  const lines = text.trimEnd().split('\n');
+  assert.equal(lines[0], 'fly-affinity simulate: 1 mistake in the configuration');
+  assert.match(lines[1] ?? '', /^ {2}FLY_AFFINITY_SESSION_STORE_TTL_MS must be .*, got "long"$/);
+  assert.equal(lines.length, 2);
+});
+
+test('ports with the prefix do not take those of the simulated Machines', async (t) => {
+  const env = {
+    FLY_AFFINITY_PORT: '1',
+    FLY_AFFINITY_HOST: 'no-such-host',
+    FLY_AFFINITY_FLEET: 'off',
+  };
+  const command = startCommand(t, ['--machines', '1', '--port', '0'], env);
+  const [, url = ''] = await command.output(/Fly Proxy on (http:\S+),[^]*Ctrl-C/);
+  assert.equal((await fetch(url)).status, 200);
+  command.process.kill('SIGINT');
+  assert.deepEqual(await command.ended, [0, null]);
+});
+
 test('simulate prints its address and one line per request, and stops everything at Ctrl-C', async (t) => {
   const command = startCommand(t, ['--machines', '1', '--port', '0']);
   const [, url = '', machine = ''] = await command.output(
