@@ -16,6 +16,8 @@ export interface CommandModule {
   readonly USAGE: string;
   /** Resolves to the exit code. `args`: what follows the name of the command. */
   readonly execute: (args: readonly string[], context: CommandContext) => Promise<number>;
+  /** The words of which one may follow the name of the command, for completion in a shell. */
+  readonly operands?: (commands: readonly Command[]) => readonly string[];
 }
 
 export interface CommandContext extends ProcessContext {

@@ -5,23 +5,25 @@ import { readVersion } from '../package.ts';
 
 // prettier-ignore
 export const COMMANDS: readonly Command[] = [
-  { name: 'serve', summary: 'run the sidecar in front of the app at UPSTREAM_URL; the default', load: () => import('./serve.ts') },
+  { name: 'serve', summary: 'run the sidecar in front of the app at UPSTREAM_URL', load: () => import('./serve.ts') },
   { name: 'run', summary: 'start the app as a child process, and run the sidecar in front of it', load: () => import('./run.ts') },
   { name: 'simulate', summary: 'run several Machines behind a simulated Fly Proxy on this computer', load: () => import('./simulate.ts') },
   { name: 'sessions', summary: 'list, delete, export and import sessions', load: () => import('./sessions.ts') },
   { name: 'doctor', summary: 'check settings, fly.toml and this Machine, and explain what is wrong', load: () => import('./doctor.ts') },
-  { name: 'help', summary: 'print this overview, or with a topic a page of the documentation', load: () => import('./help.ts') },
+  { name: 'completion', summary: 'print a script that completes commands in bash, zsh or fish', load: () => import('./completion.ts') },
+  { name: 'version', summary: 'print the version', load: () => import('./version.ts') },
+  { name: 'help', summary: 'print this overview, a page of the documentation, or the help of a command', load: () => import('./help.ts') },
 ];
 
 const HELP_OPTIONS: ReadonlySet<string | undefined> = new Set(['--help', '-h']);
-const VERSION_OPTIONS: ReadonlySet<string | undefined> = new Set(['--version', '-v']);
+const VERSION_OPTIONS: ReadonlySet<string | undefined> = new Set(['--version', '-V', '-v']);
 
 /** Resolves to the exit code. `argv`: without node and the script. */
 export async function runCommand(
   argv: readonly string[],
   context: CommandContext = contextOf(process),
 ): Promise<number> {
-  const [name = 'serve', ...args] = argv;
+  const [name = 'help', ...args] = argv;
   if (VERSION_OPTIONS.has(name)) {
     await print(context.stdout, `${readVersion()}\n`);
     return 0;

@@ -1,12 +1,17 @@
-/** `fly-affinity help`: the commands and the topics, or a page of `src/docs`. */
+/** `fly-affinity help`: the commands and the topics, a page of `src/docs`, or the usage of a command. */
 import { print, reportMistake, type Command, type CommandModule } from './command.ts';
 import { SETTING_NAMES, SETTINGS, type Setting } from '../config/settings.ts';
 import { listPages, readPage } from '../package.ts';
 
 export const USAGE = `Usage: fly-affinity help [TOPIC]
 
-Prints the commands and the topics, or the page about a topic.
+Prints the commands and the topics, or the page about a topic. For the name of a command that is no
+topic, prints the help of the command.
 `;
+
+export function operands(commands: readonly Command[]): readonly string[] {
+  return [...new Set([...listPages(), ...commands.map(({ name }) => name)])];
+}
 
 export const execute: CommandModule['execute'] = async ([topic, ...others], context) => {
   const topics = listPages();
@@ -15,7 +20,12 @@ export const execute: CommandModule['execute'] = async ([topic, ...others], cont
     return 0;
   }
   if (others.length > 0) return reportMistake(context, 'one topic is expected', 'help');
+  const command = context.commands.find(({ name }) => name === topic);
   if (!topics.includes(topic)) {
+    if (command) {
+      await print(context.stdout, (await command.load()).USAGE);
+      return 0;
+    }
     const message = `unknown topic ${JSON.stringify(topic)}, the topics are ${topics.join(', ')}`;
     return reportMistake(context, message, 'help');
   }
@@ -23,8 +33,11 @@ export const execute: CommandModule['execute'] = async ([topic, ...others], cont
   return 0;
 };
 
+/** Of the longest, and two spaces. */
+const NAME_WIDTH = 12;
+
 function overview(commands: readonly Command[], topics: readonly string[]): string {
-  const lines = commands.map(({ name, summary }) => `  ${name.padEnd(10)}${summary}\n`);
+  const lines = commands.map(({ name, summary }) => `  ${name.padEnd(NAME_WIDTH)}${summary}\n`);
   return `fly-affinity routes each request of a session to the Machine that has the session.
 
 Usage: fly-affinity [COMMAND]

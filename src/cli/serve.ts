@@ -4,7 +4,7 @@ import { serveUntilSignal } from '../app/lifecycle.ts';
 import { runSidecarProcess } from '../app/sidecar-process.ts';
 import { reportMistake, type CommandModule } from './command.ts';
 
-export const USAGE = `Usage: fly-affinity [serve]
+export const USAGE = `Usage: fly-affinity serve
 
 Runs the sidecar in front of the app that listens at UPSTREAM_URL. The first signal drains it, the
 second ends it at once. Settings are environment variables: see fly-affinity help settings.

@@ -3,6 +3,7 @@ import type { Readable } from 'node:stream';
 import { reportMistake } from './command.ts';
 import {
   INVALID_ID,
+  operands,
   parseSessionsArguments,
   USAGE,
   type NamedSession,
@@ -26,7 +27,7 @@ import { parseToolConfig, type Environment, type ToolConfig } from '../config/co
 import { splitOwnerHint } from '../protocols/owner-hint.ts';
 import { parseTypedSessionId, sessionKeyOf, type SessionId, type SessionKey } from '../session.ts';
 
-export { USAGE };
+export { operands, USAGE };
 
 type Parts = Pick<ProcessContext, 'env' | 'clock' | 'random' | 'events' | 'endBy'> & Streams;
 

@@ -4,7 +4,7 @@ import { extname } from 'node:path';
 import type { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import type { CommandContext, CommandModule } from './command.ts';
+import { print, type CommandContext, type CommandModule } from './command.ts';
 import { EXIT_CONFIG, EXIT_FAILURE, EXIT_USAGE } from '../app/lifecycle.ts';
 import { integer, listeningPort, mistaken, oneOf, valueOf, type Parse } from '../config/parsers.ts';
 import { withPlainNames } from '../config/environment.ts';
@@ -51,6 +51,10 @@ The sidecars take their settings from the environment, as with serve.
 /** Resolves to the exit code after a signal, when everything has stopped. */
 export const execute: CommandModule['execute'] = async (args, context) => {
   const { stdout, stderr } = context;
+  if (asksForHelp(args)) {
+    await print(stdout, USAGE);
+    return 0;
+  }
   const parsed = parseSimulateArguments(args);
   if (parsed.mistakes) {
     stderr.write(`fly-affinity simulate: ${parsed.mistakes.join('; ')}\n\n${USAGE}`);
@@ -69,6 +73,13 @@ export const execute: CommandModule['execute'] = async (args, context) => {
     return error instanceof InvalidSettings ? EXIT_CONFIG : EXIT_FAILURE;
   }
 };
+
+/** What follows `--` is the app's. */
+function asksForHelp(args: readonly string[]): boolean {
+  const dashes = args.indexOf('--');
+  const own = dashes === -1 ? args : args.slice(0, dashes);
+  return own.includes('--help') || own.includes('-h');
+}
 
 /** Reports every mistake at once, each with what was found and what is expected. */
 export function parseSimulateArguments(

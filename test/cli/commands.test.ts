@@ -45,7 +45,7 @@ function createSink(): Writable & { text(): string } {
 }
 
 for (const [argv, executed] of [
-  [[], ['serve']],
+  [[], ['help']],
   [['serve'], ['serve']],
   [
     ['run', '--', 'node', 'app.js', '--help'],
@@ -87,12 +87,39 @@ for (const { name } of COMMANDS) {
   });
 }
 
-test('--version and -v print the version', async () => {
-  for (const option of ['--version', '-v']) {
+test('--version, -V and -v print the version', async () => {
+  for (const option of ['--version', '-V', '-v']) {
     const { code, output } = await ran([option]);
     assert.equal(code, 0);
     assert.match(output, /^\d+\.\d+\.\d+\n$/);
   }
+});
+
+test('"fly-affinity version" prints the version too', async () => {
+  const { code, output } = await ran(['version'], true);
+  assert.deepEqual([code, output], [0, (await ran(['-V'])).output]);
+});
+
+test('bare "fly-affinity" prints the overview', async () => {
+  const { code, output, errors } = await ran([], true);
+  assert.deepEqual([code, errors], [0, '']);
+  assert.match(output, /^Usage: fly-affinity \[COMMAND\]$/m);
+  assert.ok(output.split('\n').length <= 24, 'it fits a small terminal');
+});
+
+for (const name of ['run', 'serve', 'simulate', 'doctor', 'completion']) {
+  test(`"fly-affinity help ${name}" prints the usage of ${name}`, async () => {
+    const { code, output } = await ran(['help', name], true);
+    assert.deepEqual([code, output], [0, (await ran([name, '--help'], true)).output]);
+  });
+}
+
+test('--help is found behind other options of simulate, but not behind --', async () => {
+  const { code, output } = await ran(['simulate', '--machines', '2', '-h'], true);
+  assert.equal(code, 0);
+  assert.match(output, /^Usage: fly-affinity simulate/);
+  const { code: wrong } = await ran(['simulate', '--odd', '--', 'app', '--help'], true);
+  assert.equal(wrong, 64);
 });
 
 for (const [argv, message] of [
@@ -107,6 +134,10 @@ for (const [argv, message] of [
     ['help', 'toes'],
     /^fly-affinity help: unknown topic "toes", the topics are .*sessions, .*stores/,
   ],
+  [['version', 'x'], /^fly-affinity version: it takes no arguments/],
+  [['completion'], /^fly-affinity completion: needs a shell: bash, zsh or fish. See/],
+  [['completion', 'tcsh'], /needs a shell/],
+  [['completion', 'bash', 'zsh'], /needs a shell/],
   [['help', 'sessions', 'stores'], /^fly-affinity help: one topic is expected/],
 ] as const) {
   test(`"fly-affinity ${argv.join(' ')}" is an error, with code 64`, async () => {

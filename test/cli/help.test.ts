@@ -29,7 +29,7 @@ async function helpOn(...topic: string[]): Promise<string> {
 test('help without a topic names every command and every page', async () => {
   const text = await helpOn();
   for (const { name, summary } of COMMANDS)
-    assert.ok(text.includes(`  ${name.padEnd(10)}${summary}\n`));
+    assert.ok(text.includes(`  ${name.padEnd(12)}${summary}\n`));
   assert.ok(text.replaceAll(/,\n */g, ', ').includes(`\n  ${PAGES.join(', ')}\n`));
   for (const line of text.split('\n')) assert.ok(line.length <= 100, line);
 });

@@ -53,6 +53,7 @@ for (const [version, isOldEnough] of [
 
 test('every error in the settings is reported, with code 78, and no port is opened', async (t) => {
   const { code, output, errors } = await run(t, {
+    args: ['serve'],
     env: {
       PORT: '99999',
       UPSTREAM_URL: 'ftp://app',
@@ -89,7 +90,10 @@ for (const args of [
 test('a port in use ends the program with a message that names it, with code 1', async (t) => {
   const { url } = await serveApp(t);
   const taken = new URL(url).port;
-  const { code, errors } = await run(t, { env: { ADMIN_PORT: taken, LOG_LEVEL: 'silent' } });
+  const { code, errors } = await run(t, {
+    args: ['serve'],
+    env: { ADMIN_PORT: taken, LOG_LEVEL: 'silent' },
+  });
   assert.equal(code, 1);
   assert.equal(
     errors,

@@ -116,6 +116,10 @@ const GRAMMARS = new Map<string, Grammar>([
   ['import', { options: ['dry-run'], read: readImport }],
 ]);
 
+export function operands(): readonly string[] {
+  return [...GRAMMARS.keys()];
+}
+
 /** Reports every mistake at once. None quotes an operand: it may be a session id. */
 export function parseSessionsArguments([name, ...args]: readonly string[]): ParsedArguments {
   if (name === '--help' || name === '-h') return { kind: 'help' };
