@@ -104,6 +104,18 @@ test('each file that a README of src or test names is there', async () => {
   assert.deepEqual(missing, []);
 });
 
+test('the documentation runs the built program on the Node.js of npm ci, not on that of the shell', async () => {
+  let count = 0;
+  for (const page of await pages()) {
+    const text = await readFile(new URL(page, ROOT), 'utf8');
+    for (const [, before = ''] of text.matchAll(/^(.*)node dist\/main\.js/gm)) {
+      assert.match(before, /\bnpx $/, page);
+      count += 1;
+    }
+  }
+  assert.ok(count > 0);
+});
+
 test('the README has at most 10 KB', async () => {
   const { size } = await stat(new URL('README.md', ROOT));
   assert.ok(size <= 10_000, `it has ${size} bytes: move details to src/docs`);
