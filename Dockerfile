@@ -44,7 +44,7 @@ set -eu
 if [ "$(id -u)" != 0 ]; then
   exec /opt/fly-affinity/bin/node /opt/fly-affinity/dist/main.js "$@"
 fi
-user=${RUN_AS:-1000:1000}
+user=${FLY_AFFINITY_RUN_AS:-${RUN_AS:-1000:1000}}
 as_user="setpriv --reuid=${user%:*} --regid=${user#*:} --clear-groups --inh-caps=-all"
 store=${FLY_AFFINITY_SESSION_STORE_PATH:-${SESSION_STORE_PATH:-/data/session-store.sqlite}}
 case $store in /*)

@@ -12,9 +12,12 @@ const MIN_SIMILARITY = 0.85;
 /** Less would be a guess. */
 const MIN_SUGGESTED_SIMILARITY = 0.35;
 
+/** Read by the image's `start`, before there is a sidecar. */
+const OF_THE_IMAGE = `${PREFIX}RUN_AS`;
+
 /** One warning per variable. Never shows a value: it may be a secret. */
 export function findTypos(names: readonly string[]): string[] {
-  const known: ReadonlySet<string> = new Set(VARIABLE_NAMES);
+  const known: ReadonlySet<string> = new Set([...VARIABLE_NAMES, OF_THE_IMAGE]);
   return names.filter((name) => !known.has(name)).flatMap(warnAbout);
 }
 
@@ -45,10 +48,12 @@ function nearestSetting(name: string, minSimilarity: number): string | undefined
   let most = { similarity: 0, errors: Infinity };
   for (const candidate of SETTING_NAMES) {
     const others = wordsOf(candidate);
-    const lengths = Math.abs(candidate.length - name.length);
-    // Most of an environment is not compared at all.
-    if (lengths > MAX_TYPING_ERRORS && !words.some((word) => others.includes(word))) continue;
+    // Most of an environment is not compared character by character.
+    const isAsLong = Math.abs(candidate.length - name.length) <= MAX_TYPING_ERRORS;
+    const isAlike = mayBeAlike(words, others, minSimilarity);
+    if (!isAsLong && !isAlike) continue;
     const errors = typingErrors(name, candidate);
+    if (errors > MAX_TYPING_ERRORS && !isAlike) continue;
     const similarity = similarityOf(words, others);
     if (errors > MAX_TYPING_ERRORS && similarity < minSimilarity) continue;
     const isMore = similarity > most.similarity;
@@ -59,6 +64,19 @@ function nearestSetting(name: string, minSimilarity: number): string | undefined
   return nearest;
 }
 
+/** Whether {@link similarityOf} can be as much, if at most one word has typing errors. */
+function mayBeAlike(
+  left: readonly string[],
+  right: readonly string[],
+  minSimilarity: number,
+): boolean {
+  const shared = left.filter((word) => word !== UNIT && right.includes(word)).length;
+  if (shared === 0) return false;
+  const [leftWeight, rightWeight] = [weightOfAll(left), weightOfAll(right)];
+  const alike = Math.min(leftWeight, rightWeight, shared + 1 + UNIT_WEIGHT);
+  return (2 * alike) / (leftWeight + rightWeight) >= minSimilarity;
+}
+
 /** A unit counts little, and as any other: TTL, TTL_SECONDS and TTL_MS are the same to a person. */
 const UNIT = 'unit';
 const UNIT_WORDS = /^(MS|MILLIS|MILLISECONDS|S|SEC|SECS|SECONDS|M|MIN|MINUTES)$/;
@@ -66,6 +84,10 @@ const UNIT_WEIGHT = 0.3;
 
 function wordsOf(name: string): readonly string[] {
   return name.split('_').map((word) => (UNIT_WORDS.test(word) ? UNIT : word));
+}
+
+function weightOfAll(words: readonly string[]): number {
+  return words.reduce((sum, word) => sum + weightOf(word), 0);
 }
 
 function weightOf(word: string): number {
@@ -83,8 +105,7 @@ function similarityOf(left: readonly string[], right: readonly string[]): number
     }
     row = next;
   }
-  const weight = [...left, ...right].reduce((sum, word) => sum + weightOf(word), 0);
-  return (2 * (row.at(-1) ?? 0)) / weight;
+  return (2 * (row.at(-1) ?? 0)) / (weightOfAll(left) + weightOfAll(right));
 }
 
 /** Words that differ in more than every second character have nothing in common. */
@@ -93,7 +114,9 @@ const MIN_LIKENESS = 0.5;
 function likenessOf(left: string, right: string): number {
   if (left === right) return weightOf(left);
   if (left === UNIT || right === UNIT) return 0;
-  const likeness = 1 - typingErrors(left, right) / Math.max(left.length, right.length);
+  const length = Math.max(left.length, right.length);
+  if (Math.min(left.length, right.length) / length < MIN_LIKENESS) return 0;
+  const likeness = 1 - typingErrors(left, right) / length;
   return likeness < MIN_LIKENESS ? 0 : likeness;
 }
 

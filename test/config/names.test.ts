@@ -153,6 +153,7 @@ test('a name with the prefix is reported even where nothing is like it', () => {
 test('neither settings nor names of other programs are reported', () => {
   assert.deepEqual(findTypos(VARIABLE_NAMES), []);
   const names = [
+    'FLY_AFFINITY_RUN_AS',
     ...['SESSION_STORE', 'SESSION_DRIVER', 'SESSION_ID', 'DATABASE_URL', 'REDIS_URL', 'LOG_FORMAT'],
     ...['FLY_PUBLIC_IP', 'FLY_VM_MEMORY_MB', 'FLY_IMAGE_REF', 'FLY_CONSUL_URL', 'FLY_API_TOKEN'],
     ...['MAX_SESSIONS', 'UPSTREAM', 'UPSTREAM_HOST', 'HOSTNAME', 'LANG', 'TERM', '_', 'S'],
