@@ -130,7 +130,7 @@ export class OwnedSessions {
         logger.warn({ err: error, operation, untold }, 'store write failed'),
     );
     return createBindings({
-      ...{ self: this.#self, store, clock, onFailure, peers: this.peers },
+      ...{ self: this.#self, store, clock, metrics, onFailure, peers: this.peers },
       ttlMs: config.store.ttlMs,
       // A session whose streams are closing was released already.
       onLost: (key, release) => {

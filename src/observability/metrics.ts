@@ -15,6 +15,13 @@ import {
 const STREAM_KINDS = ['http', 'websocket'] as const;
 const QUERY_OUTCOMES = ['owner', 'none', 'inconclusive', 'shed'] as const;
 const STATUS_CLASSES = ['1xx', '2xx', '3xx', '4xx', '5xx', '499'] as const;
+const UPSTREAMS = ['app', 'peer'] as const;
+/** `app-restarted`: the app rejects a session that is older than its process. */
+const LOST_WHYS = ['unknown-session', 'owner-gone', 'app-restarted'] as const;
+const END_REASONS = ['closed', 'stream-closed', 'app-restarted'] as const;
+export type EndReason = (typeof END_REASONS)[number];
+/** The protocol of a request without a session id. */
+export const NO_PROTOCOL = 'none';
 
 /** Why a session no longer belongs to this Machine. */
 export const RELEASE_REASONS = ['outranked', 'moved', 'deleted'] as const;
@@ -29,7 +36,10 @@ export const PROTOCOL_NAMES = [
 ];
 
 const SIDECAR_BUCKETS_MS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 300, 1000];
-const UPSTREAM_BUCKETS_MS = [1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000, 60_000, 300_000];
+const UPSTREAM_BUCKETS_MS = [
+  ...[1, 2.5, 5, 10, 25, 50, 100, 250, 500],
+  ...[1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000],
+];
 const STORE_BUCKETS_MS = [0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 10, 50, 100, 500, 2000];
 
 const OPERATION = label('operation', STORE_OPERATIONS);
@@ -37,12 +47,17 @@ const OPERATION = label('operation', STORE_OPERATIONS);
 /** Recorded as it happens. No label may be a session id or key: its values are a closed set. */
 // prettier-ignore
 export const RECORDED = {
-  requestDecided: counter('fly_affinity_requests_total', 'Requests, by decision and reason.', label('decision', DECISION_KINDS), label('why', WHYS)),
+  requestDecided: counter('fly_affinity_requests_total', 'Decisions about requests, by reason; each sidecar that a request passes counts its own.', label('decision', DECISION_KINDS), label('why', WHYS)),
+  clientRequest: counter('fly_affinity_client_requests_total', 'Requests of clients, by the protocol of the session id and the status of the response; counted once, by the sidecar that hands the response to the edge.', protocolLabel(NO_PROTOCOL), statusLabel()),
+  sessionLost: counter('fly_affinity_lost_session_requests_total', 'Requests whose session id got a 404 of the sidecar, by reason; counted once, by the sidecar that made it.', label('why', LOST_WHYS)),
+  sessionUnavailable: counter('fly_affinity_unavailable_session_requests_total', 'Requests whose session id got a 503 of the sidecar, by reason; counted once, by the sidecar that made it.', label('why', WHYS)),
+  sessionOpened: counter('fly_affinity_sessions_opened_total', 'New sessions of this Machine, by protocol; without those that it takes over.', protocolLabel()),
+  sessionEnded: counter('fly_affinity_sessions_ended_total', 'Sessions of this Machine that ended before they expired, by protocol and reason.', protocolLabel(), label('why', END_REASONS)),
   replayFailed: counter('fly_affinity_replays_failed_total', 'Replayed requests that Fly Proxy could not deliver, by its reason.', label('reason', REPLAY_FAILURE_REASONS)),
-  sessionRequest: counter('fly_affinity_session_requests_total', 'Requests with a session id that the app of this Machine served, by protocol.', protocolLabel()),
-  responseSent: counter('fly_affinity_responses_total', 'Responses, by status class; 499: the client disconnected.', statusLabel()),
+  sessionRequest: counter('fly_affinity_session_requests_total', 'Requests with a session id that the app of this Machine served, by protocol; counted once, there.', protocolLabel()),
+  responseSent: counter('fly_affinity_responses_total', 'Responses by status class, replays included; each sidecar that a request passes counts its own; 499: the client disconnected.', statusLabel()),
   sidecarTime: histogram('fly_affinity_sidecar_seconds', 'Time that the sidecar adds until the head of the response.', SIDECAR_BUCKETS_MS),
-  upstreamTime: histogram('fly_affinity_upstream_seconds', 'Time until the head of the response of the app or a peer.', UPSTREAM_BUCKETS_MS),
+  upstreamTime: histogram('fly_affinity_upstream_seconds', 'Time to the first byte of the response of the app or a peer; the owner of a forwarded request counts its app, the sender its peer.', UPSTREAM_BUCKETS_MS, label('upstream', UPSTREAMS)),
   openStreams: gauge('fly_affinity_open_streams', 'Open responses and sockets.', label('kind', STREAM_KINDS)),
   connectionFault: counter('fly_affinity_connection_faults_total', 'Connections ended by an unexpected error in the sidecar: a defect, see the log.'),
   connectionRefused: counter('fly_affinity_connections_refused_total', 'Connections refused because MAX_CONNECTIONS were open.'),
@@ -180,12 +195,12 @@ function label<const Value extends string>(
 }
 
 /** `path:REGEX` counts as `path`: the setting is too long for a label. */
-function protocolLabel(): Label {
+function protocolLabel(...more: readonly string[]): Label {
   const classify = (name: string): string => {
     const colon = name.indexOf(':');
     return colon === -1 ? name : name.slice(0, colon);
   };
-  return { name: 'protocol', values: PROTOCOL_NAMES, classify };
+  return { name: 'protocol', values: [...PROTOCOL_NAMES, ...more], classify };
 }
 
 function statusLabel(): Label<number> {

@@ -4,6 +4,8 @@ import type { Protocol } from './protocol.ts';
 
 export interface ErrorResponse {
   readonly status: number;
+  /** The usual status with that meaning, where the protocol has another one. */
+  readonly meaning?: number;
   /** Name, value, name, value; without `Content-Length`, which the engine adds. */
   readonly headers: readonly string[];
   /** The body where the JSON-RPC id of the request is not known. */
@@ -94,7 +96,7 @@ function sessionNotFound(protocol: Protocol | undefined): ErrorResponse {
       return rpcError(MCP_TASK_NOT_FOUND);
     case 'socket.io': {
       const body = JSON.stringify(ENGINE_IO_SESSION_UNKNOWN);
-      return errorResponse(ENGINE_IO_STATUS, 'application/json', body);
+      return { ...errorResponse(ENGINE_IO_STATUS, 'application/json', body), meaning: 404 };
     }
     case 'webdriver':
       return errorResponse(404, 'application/json; charset=utf-8', JSON.stringify(NO_SUCH_SESSION));

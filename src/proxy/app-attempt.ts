@@ -74,11 +74,13 @@ export class AppAttempt extends Attempt {
 
   #responseInstead(head: ParsedResponseHead): ErrorResponse | undefined {
     const routed = this.routed;
+    const { key, ids } = routed;
     const { olderSessions, bindings } = this.#parts;
     if (isFalseNotFound(routed, head.statusCode)) return unreachable(routed);
-    if (!routed.key || !olderSessions.isRejected(this.request.head, routed, head)) return undefined;
-    bindings.endSession(routed.key);
-    return errorResponse(404, 'unknown-session', routed.ids);
+    if (!key || ids.kind !== 'found') return undefined;
+    if (!olderSessions.isRejected(this.request.head, routed, head)) return undefined;
+    bindings.endSession(key, ids.protocol.name, 'app-restarted');
+    return errorResponse(404, 'unknown-session', ids);
   }
 
   /** After a lost claim, sends the client to the winner if the request may be repeated (invariant 1). */
@@ -126,7 +128,7 @@ export class AppAttempt extends Attempt {
   async #bind(discovered: readonly DiscoveredId[]): Promise<void> {
     await this.#parts.appResponses.onBody(discovered);
     for (const { id, protocol } of discovered)
-      if (protocol.endsBy === 'stream-end') this.carry(sessionKeyOf(id));
+      if (protocol.endsBy === 'stream-end') this.carry(sessionKeyOf(id), protocol.name);
   }
 }
 

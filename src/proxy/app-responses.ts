@@ -62,7 +62,11 @@ export class AppResponses {
 
   /** Binds the ids discovered in a body. Resolves when the revealing bytes may go out. */
   async onBody(discovered: readonly DiscoveredId[]): Promise<void> {
-    await Promise.all(discovered.map(({ id }) => this.#bindings.bindDiscovered(id)));
+    await Promise.all(discovered.map((found) => this.#bindDiscovered(found)));
+  }
+
+  #bindDiscovered({ id, protocol }: DiscoveredId): Promise<void> {
+    return this.#bindings.bindDiscovered(id, protocol.name);
   }
 
   /** Nothing listens on the app's port: removes the cookie, so that the client does not return here. */
@@ -80,7 +84,7 @@ export class AppResponses {
   ): Promise<InspectedResponse> {
     const [lostTo] = await Promise.all([
       claim,
-      ...discovered.map(({ id }) => this.#bindings.bindDiscovered(id)),
+      ...discovered.map((found) => this.#bindDiscovered(found)),
     ]);
     if (lostTo === undefined) return inspected;
     return { ...inspected, sessions: sessionsOf(undefined, discovered), lostTo };
@@ -105,15 +109,15 @@ export class AppResponses {
   /** The claim of an id that the client sent, if the app accepts it and this Machine may claim it. */
   #claimBy(
     request: RequestHead,
-    { key, binding, decision }: Routed,
+    { key, binding, decision, ids }: Routed,
     response: ResponseHead,
     hasEnded: boolean,
   ): Promise<MachineId | undefined> | undefined {
-    if (key === undefined || decision.kind !== 'local' || !decision.mayClaim || hasEnded)
-      return undefined;
+    if (key === undefined || ids.kind !== 'found' || hasEnded) return undefined;
+    if (decision.kind !== 'local' || !decision.mayClaim) return undefined;
     const isOurs = binding !== undefined && decision.takeOverFrom === undefined;
     if (isOurs || !accepts(request, response)) return undefined;
-    return this.#bindings.claim(key, decision.takeOverFrom);
+    return this.#bindings.claim(key, decision.takeOverFrom, ids.protocol.name);
   }
 
   /** Updates the session that the request named; returns its key if it is in use here. */
@@ -124,7 +128,7 @@ export class AppResponses {
   ): SessionKey | undefined {
     if (key === undefined || ids.kind !== 'found') return undefined;
     if (hasEnded) {
-      this.#bindings.endSession(key);
+      this.#bindings.endSession(key, ids.protocol.name, 'closed');
       return undefined;
     }
     const isOurs = binding !== undefined && decision.kind === 'local' && !mayBeAnothers(decision);

@@ -121,8 +121,8 @@ export abstract class Attempt implements PipeOwner {
   }
 
   /** The stream has revealed the session, which lives as long as the stream does. */
-  protected carry(key: SessionKey): void {
-    this.#openStream().carry(key);
+  protected carry(key: SessionKey, protocol: string): void {
+    this.#openStream().carry(key, protocol);
   }
 
   #openStream(): SessionStream {
@@ -213,10 +213,10 @@ class SessionStream {
   }
 
   /** The stream has revealed this session, which lives as long as the stream, and a little longer. */
-  carry(key: SessionKey): void {
+  carry(key: SessionKey, protocol: string): void {
     const { bindings } = this.#parts;
     if (!this.#isClosed) this.#keepAlive(key);
-    this.#atClose(() => bindings.endWithStream(key));
+    this.#atClose(() => bindings.endWithStream(key, protocol));
   }
 
   close(): void {

@@ -1,6 +1,7 @@
 /** The writes of the request path to the store: binds, extends, moves and ends sessions of this Machine. */
 import {
   type Binding,
+  type BindingOrigin,
   type MachineId,
   type SessionId,
   type SessionKey,
@@ -9,6 +10,7 @@ import {
 import type { Clock } from '../clock.ts';
 import type { Claim } from '../fleet/messages.ts';
 import type { Peers } from '../fleet/peers.ts';
+import type { EndReason, Metrics } from '../observability/metrics.ts';
 import type { SessionStore } from '../store/store.ts';
 import { StreamedSessions } from './streamed-sessions.ts';
 import type { Release } from './open-streams.ts';
@@ -19,14 +21,19 @@ export const STREAM_GRACE_MS = 60_000;
 const TOUCH_AFTER = 0.1;
 const TOUCH_JITTER = 0.05;
 
+/** `protocol`: the name of the session's protocol, for the metrics. */
 export interface Bindings {
   /** Binds an id that the app minted. Resolves when the response may go out: committed, or failed and reported. */
-  bindDiscovered(id: SessionId): Promise<void>;
+  bindDiscovered(id: SessionId, protocol: string): Promise<void>;
   /**
    * Binds an id that the client sent and the app accepted; `from` is the Machine to take it over from.
    * Resolves when the response may go out: to the owner, if it is another Machine. Reports a failure.
    */
-  claim(key: SessionKey, from: MachineId | undefined): Promise<MachineId | undefined>;
+  claim(
+    key: SessionKey,
+    from: MachineId | undefined,
+    protocol: string,
+  ): Promise<MachineId | undefined>;
   /** A request that may lead to such a claim is in progress. Returns a function that ends this. */
   beginClaim(key: SessionKey): () => void;
   /** Whether such a request is in progress. */
@@ -38,13 +45,13 @@ export interface Bindings {
   /** Rewrites a binding from an earlier id of this Machine. */
   restore(binding: Binding): void;
   /** Ends a session of this Machine. */
-  endSession(key: SessionKey): void;
+  endSession(key: SessionKey, protocol: string, why: EndReason): void;
   /** Drops a copy that its owner has disowned. */
   dropCopy(key: SessionKey, machine: MachineId): void;
   /** Keeps a session alive while a stream of it is open. Returns a function that ends this; a second call does nothing. */
   keepAlive(key: SessionKey): () => void;
   /** The stream that revealed this id has ended. */
-  endWithStream(key: SessionKey): void;
+  endWithStream(key: SessionKey, protocol: string): void;
   /** Waits for the writes in progress. */
   stop(): Promise<void>;
 }
@@ -55,6 +62,7 @@ export interface BindingsParts {
   readonly peers: Pick<Peers, 'announce'>;
   readonly clock: Clock;
   readonly ttlMs: number;
+  readonly metrics: Pick<Metrics, 'sessionOpened' | 'sessionEnded'>;
   readonly onFailure: (failure: StoreFailure) => void;
   /** The app minted an id here that was bound to another Machine; this Machine now owns it. */
   readonly onConflict: (key: SessionKey, other: MachineId) => void;
@@ -73,8 +81,10 @@ export function createBindings(parts: BindingsParts): Bindings {
     onLost: (key, release) => parts.onLost?.(key, release),
   });
   return {
-    bindDiscovered: (id) => background.runInTime('bind', writes.bind(sessionKeyOf(id))),
-    claim: (key, from) => background.runInTime('adopt', writes.takeOver(key, from)),
+    bindDiscovered: (id, protocol) =>
+      background.runInTime('bind', writes.bind(sessionKeyOf(id), protocol)),
+    claim: (key, from, protocol) =>
+      background.runInTime('adopt', writes.takeOver(key, from, protocol)),
     beginClaim: (key) => pending.begin(key),
     isInFlight: (key) => pending.has(key),
     pendingClaimOf: (key) => pending.claimOf(key),
@@ -82,13 +92,13 @@ export function createBindings(parts: BindingsParts): Bindings {
       if (writes.isTouchDue(binding)) void background.run('touch', writes.touch(binding.key));
     },
     restore: (binding) => void background.run('restore', writes.restore(binding)),
-    endSession: (key) => {
+    endSession: (key, protocol, why) => {
       streamed.noteEnded(key);
-      void background.run('end', store.delete(key, self));
+      void background.run('end', writes.end(key, protocol, why));
     },
     dropCopy: (key, machine) => void background.run('drop', store.delete(key, machine)),
     keepAlive: (key) => streamed.keepAlive(key),
-    endWithStream: (key) => void background.run('expire', writes.expire(key)),
+    endWithStream: (key, protocol) => void background.run('expire', writes.expire(key, protocol)),
     stop: async () => {
       streamed.stop();
       await background.settle();
@@ -106,9 +116,9 @@ class BindingWrites {
     this.#parts = parts;
   }
 
-  async bind(key: SessionKey): Promise<void> {
+  async bind(key: SessionKey, protocol: string): Promise<void> {
     const { self, store, ttlMs, onConflict } = this.#parts;
-    let binding = await store.claim({ key, machine: self, origin: 'learned', ttlMs });
+    let binding = await this.#claim(key, 'learned', protocol);
     if (binding.machine !== self) {
       // The local app has just minted this id, which is newer than any copy.
       onConflict(key, binding.machine);
@@ -120,15 +130,34 @@ class BindingWrites {
   }
 
   /** Resolves to the owner, if it is another Machine. */
-  async takeOver(key: SessionKey, from: MachineId | undefined): Promise<MachineId | undefined> {
+  async takeOver(
+    key: SessionKey,
+    from: MachineId | undefined,
+    protocol: string,
+  ): Promise<MachineId | undefined> {
     const { self, store, ttlMs } = this.#parts;
     const binding =
       from === undefined
-        ? await store.claim({ key, machine: self, origin: 'adopted', ttlMs })
+        ? await this.#claim(key, 'adopted', protocol)
         : await store.rebind(key, from, self, 'adopted', ttlMs);
     if (binding?.machine !== self) return binding?.machine;
     this.#announce(binding);
     return undefined;
+  }
+
+  /** The binding is new if it is no older than the claim: an earlier one keeps the time of its creation. */
+  async #claim(key: SessionKey, origin: BindingOrigin, protocol: string): Promise<Binding> {
+    const { self, store, ttlMs, clock, metrics } = this.#parts;
+    const claimedAt = clock.now();
+    const binding = await store.claim({ key, machine: self, origin, ttlMs });
+    const isNew = binding.machine === self && binding.createdAt >= claimedAt;
+    if (isNew) metrics.sessionOpened(protocol);
+    return binding;
+  }
+
+  async end(key: SessionKey, protocol: string, why: EndReason): Promise<void> {
+    const { self, store, metrics } = this.#parts;
+    if (await store.delete(key, self)) metrics.sessionEnded(protocol, why);
   }
 
   /** A shared store needs no announcement. */
@@ -156,11 +185,12 @@ class BindingWrites {
   }
 
   /** Never shortens a session of another Machine. */
-  async expire(key: SessionKey): Promise<void> {
-    const { self, store, ttlMs } = this.#parts;
+  async expire(key: SessionKey, protocol: string): Promise<void> {
+    const { self, store, ttlMs, metrics } = this.#parts;
     const found = await store.lookup(key);
     if (typeof found === 'object' && found.machine !== self) return;
-    await store.expireWithin(key, Math.min(STREAM_GRACE_MS, ttlMs));
+    const isThere = await store.expireWithin(key, Math.min(STREAM_GRACE_MS, ttlMs));
+    if (isThere) metrics.sessionEnded(protocol, 'stream-closed');
   }
 }
 

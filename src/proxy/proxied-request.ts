@@ -223,11 +223,12 @@ export class ProxiedRequest
     });
   }
 
-  #write({ status, headers, body }: ErrorResponse, closes = false): void {
+  #write({ status, meaning = status, headers, body }: ErrorResponse, closes = false): void {
     const decision = this.record.routed?.decision;
     const isRefusedMove = decision?.kind === 'refuse' && decision.status === 421;
     const sent = isRefusedMove ? [...headers, REFUSED_HEADER, 'moved'] : headers;
     const readable = status >= 400 ? [...sent, ...corsHeadersFor(this.incoming.head)] : sent;
+    this.record.noteOwnResponse(meaning);
     this.record.noteStarted(status);
     this.incoming.listen(this);
     this.incoming.respond({ status, headers: readable, body }, closes);

@@ -2,12 +2,12 @@
 import type { Clock } from '../clock.ts';
 import type { UpstreamError } from '../http/upstream-request.ts';
 import type { Logger } from '../observability/log.ts';
-import type { Metrics } from '../observability/metrics.ts';
+import { NO_PROTOCOL, type Metrics } from '../observability/metrics.ts';
 import type { RequestHead } from '../protocols/heads.ts';
 import type { PathMask } from '../protocols/id-locations.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import type { Routed } from '../routing/route.ts';
-import type { DecisionKind, Why } from '../routing/decision.ts';
+import type { Decision, DecisionKind, Why } from '../routing/decision.ts';
 import type { MachineId, SessionKey } from '../session.ts';
 import type { SeenProtocols } from './seen-protocols.ts';
 
@@ -19,19 +19,27 @@ export interface RequestRecorderParts {
   readonly logger: Pick<Logger, 'info' | 'warn' | 'isLevelEnabled'>;
   readonly metrics: Pick<
     Metrics,
-    'requestDecided' | 'responseSent' | 'sidecarTime' | 'upstreamTime'
+    | 'requestDecided'
+    | 'clientRequest'
+    | 'responseSent'
+    | 'sidecarTime'
+    | 'upstreamTime'
+    | 'sessionLost'
+    | 'sessionUnavailable'
   >;
   readonly maskPath?: PathMask;
   readonly seenProtocols?: SeenProtocols;
 }
 
 const CLIENT_DISCONNECTED = 499;
+const NOT_FOUND = 404;
 const UNAVAILABLE = 503;
 const CUT_BY_STOP = 'cut at the end of the drain';
 
 /** The request of a record. */
 export interface RecordedRequest {
   readonly requestId: string;
+  readonly from: 'edge' | 'peer';
   readonly head: RequestHead;
 }
 
@@ -82,7 +90,7 @@ export class RequestRecord {
   readonly #arrivedAt: number;
   #sentAt = 0;
   #respondedAt = 0;
-  #startedAt = 0;
+  #isMeasured = false;
   #isCounted = false;
   /** The last decision. */
   routed: Routed | undefined;
@@ -109,8 +117,20 @@ export class RequestRecord {
   /** The head of the response goes out; `isHeld`: it waited since it arrived. */
   noteStarted(statusCode: number, isHeld = true): void {
     this.statusCode = statusCode;
-    this.#startedAt = isHeld ? this.#nowMs() : this.#respondedAt;
     this.#count();
+    this.#measure(isHeld ? this.#nowMs() : this.#respondedAt);
+  }
+
+  /**
+   * The sidecar itself responds. `status`: what the response means; some protocols have another status for
+   * it. A request that passes two sidecars gets one such response, so it is counted once.
+   */
+  noteOwnResponse(status: number): void {
+    if (this.routed?.ids.kind !== 'found') return;
+    const { decision } = this.routed;
+    const { metrics } = this.#recorder.parts;
+    if (status === NOT_FOUND) metrics.sessionLost(lostWhy(decision));
+    else if (status === UNAVAILABLE) metrics.sessionUnavailable(unavailableWhy(decision));
   }
 
   /** The connection of the client closed before the response was complete. */
@@ -129,11 +149,12 @@ export class RequestRecord {
   }
 
   /** The response is complete, or the client has disconnected. To be called once. */
-  end({ requestId, head }: RecordedRequest): void {
+  end({ requestId, from, head }: RecordedRequest): void {
     const endedAt = this.#nowMs();
     this.#count();
     this.#recorder.onEnd(endedAt);
     this.#measure(endedAt);
+    this.#countResponse(from);
     const { routed } = this;
     // A client that disconnected during the owner lookup was never routed.
     if (!routed) return;
@@ -158,15 +179,29 @@ export class RequestRecord {
     });
   }
 
-  /** The time that the sidecar added until the response head was sent, and the time of the upstream. */
-  #measure(endedAt: number): void {
+  /**
+   * The time that the sidecar added until the response head was sent, and the time of the upstream. Once per
+   * request: when its response starts, as a stream may be open for hours, or when it ends without one.
+   */
+  #measure(startedAt: number): void {
+    if (this.#isMeasured) return;
+    this.#isMeasured = true;
     const { metrics } = this.#recorder.parts;
     const wasServed = this.#sentAt > 0 && this.#respondedAt > 0;
     const upstreamMs = wasServed ? this.#respondedAt - this.#sentAt : 0;
-    const startedAt = this.#startedAt === 0 ? endedAt : this.#startedAt;
-    metrics.responseSent(this.statusCode);
     metrics.sidecarTime(Math.max(0, startedAt - this.#arrivedAt - upstreamMs));
-    if (wasServed) metrics.upstreamTime(upstreamMs);
+    if (!wasServed) return;
+    metrics.upstreamTime(upstreamMs, this.routed?.decision.kind === 'forward' ? 'peer' : 'app');
+  }
+
+  /** Of a request that the edge replays, its client gets the response of the next sidecar. */
+  #countResponse(from: 'edge' | 'peer'): void {
+    const { metrics } = this.#recorder.parts;
+    metrics.responseSent(this.statusCode);
+    const kind = this.routed?.decision.kind;
+    if (from === 'peer' || kind === 'replay' || kind === 'elsewhere') return;
+    const ids = this.routed?.ids;
+    metrics.clientRequest(ids?.kind === 'found' ? ids.protocol.name : NO_PROTOCOL, this.statusCode);
   }
 
   /** Counts the final decision, once per request: when its response starts, or when it ends without one. */
@@ -182,6 +217,21 @@ export class RequestRecord {
   #nowMs(): number {
     return this.#recorder.parts.clock.monotonicMs();
   }
+}
+
+/** Of a session that is served here, only a restart of the app makes a 404 of the sidecar. */
+function lostWhy({
+  kind,
+  why,
+}: Decision): 'unknown-session' | 'owner-gone' | 'app-restarted' | 'other' {
+  if (kind === 'local') return 'app-restarted';
+  return why === 'unknown-session' || why === 'owner-gone' ? why : 'other';
+}
+
+/** Of a session that is served here and not in doubt, the app has too many connections. */
+function unavailableWhy(decision: Decision): Why {
+  const isServedHere = decision.kind === 'local' && decision.isInDoubt !== true;
+  return isServedHere ? 'overloaded' : decision.why;
 }
 
 function isSuccess(statusCode: number): boolean {

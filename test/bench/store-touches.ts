@@ -10,6 +10,7 @@ import { createTestClock } from '../support/clock.ts';
 import type { Bench, Stage } from './bench.ts';
 import { MACHINE, openFile, performAll, sessionKey } from './store-sessions.ts';
 import { openWrapped } from './store-wrapped.ts';
+import { nullMetrics } from '../../src/observability/metrics.ts';
 
 /** Ten requests a second. */
 const INTERVAL_MS = 100;
@@ -63,13 +64,14 @@ async function countTouches(stage: Stage): Promise<number> {
   });
   stage.after(() => store.close());
   const bindings = createBindings({
+    metrics: nullMetrics,
     ...{ self: MACHINE, store, clock, ttlMs: TTL_MS },
     peers: { announce: () => undefined },
     onFailure: fail,
     onConflict: fail,
   });
   const ids = Array.from({ length: touchedSessions }, (_, number) => `touched-${number}`);
-  await performAll(ids, AT_ONCE, (id) => bindings.bindDiscovered(id as SessionId));
+  await performAll(ids, AT_ONCE, (id) => bindings.bindDiscovered(id as SessionId, 'mcp'));
   const keys = ids.map(sessionKey);
   for (let ms = 0; ms < touchedTtls * TTL_MS; ms += INTERVAL_MS) {
     await clock.advance(INTERVAL_MS);

@@ -61,7 +61,7 @@ test('failed replays are counted by the reason of Fly Proxy, and by no other val
 test('the times of sidecar and upstream are two histograms, in seconds', async (t) => {
   const metrics = openMetrics(t);
   metrics.sidecarTime(0.2);
-  metrics.upstreamTime(30);
+  metrics.upstreamTime(30, 'app');
   metrics.sidecarTime(2000);
   const sidecar = 'fly_affinity_sidecar_seconds';
   assert.equal(await valueOf(metrics, `${sidecar}_bucket{le="0.0001"}`), 0);
@@ -70,8 +70,8 @@ test('the times of sidecar and upstream are two histograms, in seconds', async (
   assert.equal(await valueOf(metrics, `${sidecar}_bucket{le="+Inf"}`), 2);
   assert.equal(await valueOf(metrics, `${sidecar}_sum`), 2.0002);
   assert.equal(await valueOf(metrics, `${sidecar}_count`), 2);
-  assert.equal(await valueOf(metrics, 'fly_affinity_upstream_seconds_sum'), 0.03);
-  assert.equal(await valueOf(metrics, 'fly_affinity_upstream_seconds_count'), 1);
+  assert.equal(await valueOf(metrics, 'fly_affinity_upstream_seconds_sum{upstream="app"}'), 0.03);
+  assert.equal(await valueOf(metrics, 'fly_affinity_upstream_seconds_count{upstream="app"}'), 1);
 });
 
 for (const [statusCode, status] of [

@@ -99,7 +99,7 @@ describe('a session with an open stream', () => {
     const release = setting.bindings.keepAlive(KEY);
     await setting.clock.advance(TTL_MS);
     release();
-    setting.bindings.endWithStream(KEY);
+    setting.bindings.endWithStream(KEY, 'mcp-sse');
     await setting.clock.advance(STREAM_GRACE_MS - 1);
     assert.equal(setting.row()?.machine, SELF);
     await setting.clock.advance(1);

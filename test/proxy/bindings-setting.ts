@@ -20,6 +20,8 @@ export interface Setting {
   readonly announced: Binding[];
   readonly failures: string[];
   readonly conflicts: [SessionKey, MachineId][];
+  /** What the metrics count, in order. */
+  readonly counted: string[];
   readonly row: (key?: SessionKey) => Binding | undefined;
 }
 
@@ -39,6 +41,7 @@ export function setUp(t: TestContext, broken: Partial<SessionStore> = {}): Setti
   const announced: Binding[] = [];
   const failures: string[] = [];
   const conflicts: [SessionKey, MachineId][] = [];
+  const counted: string[] = [];
   const bindings = createBindings({
     self: SELF,
     store,
@@ -47,10 +50,14 @@ export function setUp(t: TestContext, broken: Partial<SessionStore> = {}): Setti
     ttlMs: TTL_MS,
     onFailure: ({ operation }) => failures.push(operation),
     onConflict: (key, other) => conflicts.push([key, other]),
+    metrics: {
+      sessionOpened: (protocol) => counted.push(`opened ${protocol}`),
+      sessionEnded: (protocol, why) => counted.push(`ended ${protocol}: ${why}`),
+    },
   });
   t.after(() => bindings.stop());
   const row = (key = KEY): Binding | undefined => boundIn(memory.lookup(key));
-  return { bindings, clock, store: memory, writes, announced, failures, conflicts, row };
+  return { bindings, clock, store: memory, writes, announced, failures, conflicts, counted, row };
 }
 
 function boundIn(found: Lookup): Binding | undefined {

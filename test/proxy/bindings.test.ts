@@ -10,7 +10,7 @@ import {
   type SessionKey,
 } from '../../src/session.ts';
 import { COMMIT_TIMEOUT_MS } from '../../src/proxy/bindings.ts';
-import { machineId } from '../support/ids.ts';
+import { keyOf, machineId } from '../support/ids.ts';
 import { bindHere, KEY, SELF, setUp, TTL_MS, type Setting } from './bindings-setting.ts';
 
 const [B, C] = [machineId('bb'), machineId('cc')];
@@ -30,7 +30,7 @@ function bindingOf(key: SessionKey): Binding {
 describe('an id that the app mints', () => {
   test('is bound to this Machine and announced', async (t) => {
     const setting = setUp(t);
-    await setting.bindings.bindDiscovered(idOf('s'));
+    await setting.bindings.bindDiscovered(idOf('s'), 'mcp');
     const row = setting.row();
     assert.deepEqual([row?.machine, row?.origin, row?.generation], [SELF, 'learned', 1]);
     assert.deepEqual(setting.announced, [row]);
@@ -40,7 +40,7 @@ describe('an id that the app mints', () => {
   test('moves here from another Machine with a copied binding, and the conflict is reported', async (t) => {
     const setting = setUp(t);
     await copyOf(setting, B, 4);
-    await setting.bindings.bindDiscovered(idOf('s'));
+    await setting.bindings.bindDiscovered(idOf('s'), 'mcp');
     const row = setting.row();
     assert.deepEqual([row?.machine, row?.origin, row?.generation], [SELF, 'learned', 5]);
     assert.deepEqual(setting.conflicts, [[KEY, B]]);
@@ -52,13 +52,13 @@ describe('an id that the app mints', () => {
       rebind: (key) => Promise.resolve({ ...bindingOf(key), machine: C }),
     });
     await copyOf(setting, B);
-    await setting.bindings.bindDiscovered(idOf('s'));
+    await setting.bindings.bindDiscovered(idOf('s'), 'mcp');
     assert.deepEqual(setting.announced, []);
   });
 
   test('is revealed if the store fails, and the failure is reported', async (t) => {
     const setting = setUp(t, { claim: () => Promise.reject(new Error('disk full')) });
-    await setting.bindings.bindDiscovered(idOf('s'));
+    await setting.bindings.bindDiscovered(idOf('s'), 'mcp');
     assert.deepEqual(setting.failures, ['bind']);
     assert.equal(setting.clock.pendingCount(), 0);
   });
@@ -67,7 +67,7 @@ describe('an id that the app mints', () => {
     const commit = Promise.withResolvers<Binding>();
     const setting = setUp(t, { claim: () => commit.promise });
     let isSettled = false;
-    const bound = setting.bindings.bindDiscovered(idOf('s')).then(() => (isSettled = true));
+    const bound = setting.bindings.bindDiscovered(idOf('s'), 'mcp').then(() => (isSettled = true));
     await setting.clock.advance(COMMIT_TIMEOUT_MS - 1);
     assert.equal(isSettled, false);
     await setting.clock.advance(1);
@@ -82,7 +82,7 @@ describe('an id that the app mints', () => {
 describe('an id that a client sends', () => {
   test('is claimed if it has no owner, and announced', async (t) => {
     const setting = setUp(t);
-    void setting.bindings.claim(KEY, undefined);
+    void setting.bindings.claim(KEY, undefined, 'rpc');
     await setting.bindings.stop();
     const row = setting.row();
     assert.deepEqual([row?.machine, row?.origin], [SELF, 'adopted']);
@@ -92,7 +92,7 @@ describe('an id that a client sends', () => {
   test('stays with the Machine that owns it', async (t) => {
     const setting = setUp(t);
     await copyOf(setting, B);
-    assert.equal(await setting.bindings.claim(KEY, undefined), B);
+    assert.equal(await setting.bindings.claim(KEY, undefined, 'rpc'), B);
     await setting.bindings.stop();
     assert.equal(setting.row()?.machine, B);
     assert.deepEqual(setting.announced, []);
@@ -101,7 +101,7 @@ describe('an id that a client sends', () => {
   test('is lost to another Machine whose claim the store has just accepted', async (t) => {
     const claim = (): Promise<Binding> => Promise.resolve({ ...bindingOf(KEY), machine: C });
     const { bindings, announced } = setUp(t, { claim });
-    assert.equal(await bindings.claim(KEY, undefined), C);
+    assert.equal(await bindings.claim(KEY, undefined, 'rpc'), C);
     assert.deepEqual(announced, []);
   });
 
@@ -109,7 +109,7 @@ describe('an id that a client sends', () => {
     const commit = Promise.withResolvers<Binding>();
     const { bindings } = setUp(t, { claim: () => commit.promise });
     let isReported = false;
-    const reported = bindings.claim(KEY, undefined).finally(() => (isReported = true));
+    const reported = bindings.claim(KEY, undefined, 'rpc').finally(() => (isReported = true));
     await nextTurn();
     assert.equal(isReported, false);
     commit.resolve(bindingOf(KEY));
@@ -119,18 +119,18 @@ describe('an id that a client sends', () => {
   test('is accepted if the store fails, and the failure is reported', async (t) => {
     const claim = (): Promise<Binding> => Promise.reject(new Error('no store'));
     const { bindings, failures } = setUp(t, { claim });
-    assert.equal(await bindings.claim(KEY, undefined), undefined);
+    assert.equal(await bindings.claim(KEY, undefined, 'rpc'), undefined);
     assert.deepEqual(failures, ['adopt']);
   });
 
   test('moves here from the Machine that is gone, and not from another', async (t) => {
     const setting = setUp(t);
     await copyOf(setting, B, 2);
-    void setting.bindings.claim(KEY, C);
+    void setting.bindings.claim(KEY, C, 'rpc');
     await setting.bindings.stop();
     assert.equal(setting.row()?.machine, B);
     assert.deepEqual(setting.announced, []);
-    void setting.bindings.claim(KEY, B);
+    void setting.bindings.claim(KEY, B, 'rpc');
     await setting.bindings.stop();
     const row = setting.row();
     assert.deepEqual([row?.machine, row?.origin, row?.generation], [SELF, 'adopted', 3]);
@@ -154,21 +154,59 @@ describe('a copied binding', () => {
 test('endSession deletes a binding of this Machine, and not that of another', async (t) => {
   const setting = setUp(t);
   await copyOf(setting, B);
-  setting.bindings.endSession(KEY);
+  setting.bindings.endSession(KEY, 'mcp', 'closed');
   await setting.bindings.stop();
   assert.equal(setting.row()?.machine, B);
   await setting.store.delete(KEY);
   await bindHere(setting);
-  setting.bindings.endSession(KEY);
+  setting.bindings.endSession(KEY, 'mcp', 'closed');
   await setting.bindings.stop();
   assert.equal(setting.row(), undefined);
+});
+
+describe('the metrics count a session', () => {
+  test('once when it is new, whoever minted its id, and not when it was bound before', async (t) => {
+    const setting = setUp(t);
+    await setting.bindings.bindDiscovered(idOf('s'), 'mcp');
+    await setting.clock.advance(1);
+    await setting.bindings.bindDiscovered(idOf('s'), 'mcp');
+    await setting.bindings.claim(keyOf('other'), undefined, 'rpc');
+    await setting.clock.advance(1);
+    await setting.bindings.claim(keyOf('other'), undefined, 'rpc');
+    assert.deepEqual(setting.counted, ['opened mcp', 'opened rpc']);
+  });
+
+  test('not as new when it moves here', async (t) => {
+    const setting = setUp(t);
+    await copyOf(setting, B);
+    await setting.bindings.claim(KEY, B, 'rpc');
+    await setting.clock.advance(1);
+    await setting.bindings.bindDiscovered(idOf('s'), 'rpc');
+    assert.equal(setting.row()?.machine, SELF);
+    assert.deepEqual(setting.counted, []);
+  });
+
+  test('once when it ends, and that of another Machine never', async (t) => {
+    const setting = setUp(t);
+    await copyOf(setting, B);
+    setting.bindings.endSession(KEY, 'mcp', 'closed');
+    await setting.bindings.stop();
+    await setting.store.delete(KEY);
+    await bindHere(setting);
+    setting.bindings.endSession(KEY, 'mcp', 'app-restarted');
+    setting.bindings.endSession(KEY, 'mcp', 'app-restarted');
+    await bindHere(setting, keyOf('streamed'));
+    setting.bindings.endWithStream(keyOf('streamed'), 'mcp-sse');
+    await setting.bindings.stop();
+    assert.deepEqual(setting.counted, ['ended mcp: app-restarted', 'ended mcp-sse: stream-closed']);
+  });
 });
 
 test('stop waits for pending writes and leaves no timer', async (t) => {
   const commit = Promise.withResolvers<Binding>();
   const setting = setUp(t, { claim: () => commit.promise });
   setting.bindings.keepAlive(KEY);
-  void setting.bindings.claim(KEY, undefined);
+  void setting.bindings.claim(KEY, undefined, 'rpc');
   let isStopped = false;
   const stopped = setting.bindings.stop().then(() => (isStopped = true));
   await nextTurn();

@@ -9,6 +9,7 @@ import { createMemoryStore } from '../../src/store/memory.ts';
 import type { SessionStore } from '../../src/store/store.ts';
 import { createTestClock } from '../support/clock.ts';
 import { keyOf, machineId } from '../support/ids.ts';
+import { nullMetrics } from '../../src/observability/metrics.ts';
 
 const [SELF, OTHER] = [machineId('aa'), machineId('bb')];
 const KEY = keyOf('room');
@@ -136,6 +137,7 @@ test('stop() of the bindings waits for the lookup and the last touch of a stream
   const memory = createMemoryStore({ clock, limits: { maxSessions: 10, maxAgeMs: 0 } });
   let touches = 0;
   const bindings = createBindings({
+    metrics: nullMetrics,
     ...{ self: SELF, clock, ttlMs: TTL_MS, peers: { announce: () => undefined } },
     store: {
       ...memory,

@@ -32,14 +32,14 @@ skipUnlessFound(neededForRedis, (program) => {
     const [first] = takers;
     assert.ok(first);
     await storeRowOfGone(first, 'adopted');
-    for (const { bindings } of takers) void bindings.claim(KEY, GONE);
+    for (const { bindings } of takers) void bindings.claim(KEY, GONE, 'rpc');
     for (const { bindings } of takers) await bindings.stop();
     await assertOneOwner(takers, 2);
   });
 
   test('two Machines with a shared store end with one owner of an id that a client mints', async (t) => {
     const takers = await startSharing(t);
-    for (const { bindings } of takers) void bindings.claim(KEY, undefined);
+    for (const { bindings } of takers) void bindings.claim(KEY, undefined, 'rpc');
     for (const { bindings } of takers) await bindings.stop();
     await assertOneOwner(takers, 1);
   });

@@ -13,6 +13,7 @@ import { servePeers } from '../support/peer-service.ts';
 import { createTestClock } from '../support/clock.ts';
 import { machineId } from '../support/ids.ts';
 import { createTestLiveness } from '../support/liveness.ts';
+import { nullMetrics } from '../../src/observability/metrics.ts';
 
 export const GONE = machineId('a1');
 const TAKERS = [machineId('b2'), machineId('c3')] as const;
@@ -64,6 +65,7 @@ export async function startTakers(
       onOutranked: (key, winner) => void resolver.onAnnouncement(key, winner.machine, winner),
     });
     const bindings = createBindings({
+      metrics: nullMetrics,
       ...{ self: machine, store, peers, clock, ttlMs: TTL_MS },
       onFailure: ({ operation, error }) => assert.fail(`${operation}: ${String(error)}`),
       onConflict: () => undefined,

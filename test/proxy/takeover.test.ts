@@ -26,13 +26,13 @@ describe('two Machines that take over concurrently end with one owner', () => {
   test('with a file each: both have a row of the Machine that is gone', async (t) => {
     const takers = await startApart(t);
     for (const taker of takers) await storeRowOfGone(taker, 'copied');
-    for (const { bindings } of takers) void bindings.claim(KEY, GONE);
+    for (const { bindings } of takers) void bindings.claim(KEY, GONE, 'rpc');
     await assertOneOwner(takers, 2);
   });
 
   test('with a file each: neither has a row of an id that a client mints', async (t) => {
     const takers = await startApart(t);
-    for (const { bindings } of takers) void bindings.claim(KEY, undefined);
+    for (const { bindings } of takers) void bindings.claim(KEY, undefined, 'rpc');
     await assertOneOwner(takers, 1);
   });
 
@@ -41,8 +41,8 @@ describe('two Machines that take over concurrently end with one owner', () => {
     const [first, second] = takers;
     assert.ok(first && second);
     await storeRowOfGone(first, 'copied');
-    void first.bindings.claim(KEY, GONE);
-    void second.bindings.claim(KEY, undefined);
+    void first.bindings.claim(KEY, GONE, 'rpc');
+    void second.bindings.claim(KEY, undefined, 'rpc');
     await assertOneOwner(takers, 2);
     assert.equal(ownerIn(await second.store.lookup(KEY)), first.machine);
   });

@@ -25,6 +25,7 @@ import type { EdgeMachine } from './edge.ts';
 import { REPLAY_MAX_BODY_BYTES, TTL_MS, type AppScript } from './machine.ts';
 import { addressOf, undiciOf, type NetworkParts } from './network.ts';
 import { createOwnStore, createSharedStore } from './stepped-store.ts';
+import { nullMetrics } from '../../../src/observability/metrics.ts';
 
 /** What a Machine knows of a peer when the requests arrive. `unknown`: no status received yet. */
 export type View = 'accepting' | 'not-accepting' | 'unresponsive' | 'unknown' | 'old-version';
@@ -111,6 +112,7 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
     loadUndici: undiciOf(self, parts),
   });
   const bindings = createBindings({
+    metrics: nullMetrics,
     ...{ self, store, peers, clock },
     ttlMs: TTL_MS,
     // No write fails here, but a commit may be too late: then the response does not wait for it.

@@ -29,6 +29,7 @@ import { protocolsOf } from '../../protocols/heads.ts';
 import { createTestClock } from '../../support/clock.ts';
 import { keyOf } from '../../support/ids.ts';
 import { createModelPeers } from './peers.ts';
+import { nullMetrics } from '../../../src/observability/metrics.ts';
 
 /** A binding that is in the store before the request arrives. */
 export interface Row {
@@ -184,6 +185,7 @@ export async function createModelMachine(
   });
   const peers = createModelPeers({ script, claimResolver, reach });
   const bindings = createBindings({
+    metrics: nullMetrics,
     self,
     store,
     peers,
