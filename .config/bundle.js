@@ -35,6 +35,11 @@ await build({
   logLevel: 'warning',
 });
 
+// What `dashboard` and `alerts` print lies beside the code that reads it.
+for (const file of ['dashboard.json', 'alerts.yaml']) {
+  await copyFile(path.join(root, 'src/observability', file), path.resolve(root, outdir, file));
+}
+
 await copyFile(
   path.join(root, 'node_modules/valibot/LICENSE.md'),
   path.resolve(root, outdir, 'valibot-LICENSE.md'),

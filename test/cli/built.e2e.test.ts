@@ -68,6 +68,15 @@ describe('the built program', () => {
     assert.match(await text(child.stdout), /^Stores\n=+\n/);
   });
 
+  test('finds what dashboard and alerts print', async (t) => {
+    const dashboard = startBuilt(t, ['dashboard']);
+    const alerts = startBuilt(t, ['alerts']);
+    assert.ok(dashboard.stdout && alerts.stdout);
+    const { title } = JSON.parse(await text(dashboard.stdout)) as { readonly title: string };
+    assert.equal(title, 'fly-affinity');
+    assert.match(await text(alerts.stdout), /^groups:$/m);
+  });
+
   test('simulates: the demo app and the guardian are found', async (t) => {
     const child = startBuilt(t, ['simulate', '--machines', '1', '--port', '0']);
     assert.ok(child.stdout);

@@ -126,6 +126,8 @@ for (const [argv, message] of [
   [['start'], /^fly-affinity: unknown command "start". See fly-affinity --help.\n$/],
   [['--port'], /unknown command "--port"/],
   [['serve', '8080'], /^fly-affinity serve: it takes no arguments: settings are environment/],
+  [['dashboard', 'x'], /^fly-affinity dashboard: it takes no arguments/],
+  [['alerts', '--json'], /^fly-affinity alerts: it takes no arguments/],
   [['run'], /run: needs a command: fly-affinity run -- CMD/],
   [['run', '--'], /needs a command/],
   [['run', 'node', 'app.js'], /needs a command/],
