@@ -18,6 +18,7 @@ const STATUS_CLASSES = ['1xx', '2xx', '3xx', '4xx', '5xx', '499'] as const;
 const UPSTREAMS = ['app', 'peer'] as const;
 /** `app-restarted`: the app rejects a session that is older than its process. */
 const LOST_WHYS = ['unknown-session', 'owner-gone', 'app-restarted'] as const;
+export type LostWhy = (typeof LOST_WHYS)[number] | 'other';
 const END_REASONS = ['closed', 'stream-closed', 'app-restarted'] as const;
 export type EndReason = (typeof END_REASONS)[number];
 /** The protocol of a request without a session id. */

@@ -12,6 +12,7 @@ import type { Claim } from '../fleet/messages.ts';
 import type { Peers } from '../fleet/peers.ts';
 import type { EndReason, Metrics } from '../observability/metrics.ts';
 import type { SessionStore } from '../store/store.ts';
+import { BackgroundWrites, type StoreFailure } from './background-writes.ts';
 import { StreamedSessions } from './streamed-sessions.ts';
 import type { Release } from './open-streams.ts';
 
@@ -111,6 +112,8 @@ class BindingWrites {
   readonly #parts: BindingsParts;
   /** Keys whose extension is in progress: concurrent requests have read the same old binding. */
   readonly #touching = new Set<SessionKey>();
+  /** Keys whose claim is in progress: of concurrent requests that open a session, one is counted. */
+  readonly #claiming = new Set<SessionKey>();
 
   constructor(parts: BindingsParts) {
     this.#parts = parts;
@@ -149,10 +152,16 @@ class BindingWrites {
   async #claim(key: SessionKey, origin: BindingOrigin, protocol: string): Promise<Binding> {
     const { self, store, ttlMs, clock, metrics } = this.#parts;
     const claimedAt = clock.now();
-    const binding = await store.claim({ key, machine: self, origin, ttlMs });
-    const isNew = binding.machine === self && binding.createdAt >= claimedAt;
-    if (isNew) metrics.sessionOpened(protocol);
-    return binding;
+    const isFirst = !this.#claiming.has(key);
+    this.#claiming.add(key);
+    try {
+      const binding = await store.claim({ key, machine: self, origin, ttlMs });
+      const isNew = binding.machine === self && binding.createdAt >= claimedAt;
+      if (isNew && isFirst) metrics.sessionOpened(protocol);
+      return binding;
+    } finally {
+      if (isFirst) this.#claiming.delete(key);
+    }
   }
 
   async end(key: SessionKey, protocol: string, why: EndReason): Promise<void> {
@@ -197,61 +206,6 @@ class BindingWrites {
 /** Varies by key, so that sessions opened together are not always written together. */
 function touchAfter(key: SessionKey): number {
   return TOUCH_AFTER + (TOUCH_JITTER * (parseInt(key.slice(0, 2), 16) || 0)) / 255;
-}
-
-/*
- * Writes to the store that are in progress. A failing store fails no request (invariant 7): each failure is
- * reported here, and none is thrown. The shutdown waits for all of them.
- */
-
-export interface StoreFailure {
-  /** Its name, for the log. */
-  readonly operation: string;
-  readonly error: unknown;
-}
-
-/** The longest wait of a response for its binding, in ms: after it the write counts as failed. */
-export const COMMIT_TIMEOUT_MS = 2_000;
-
-export class BackgroundWrites {
-  readonly #clock: Pick<Clock, 'after'>;
-  readonly #onFailure: (failure: StoreFailure) => void;
-  readonly #inFlight = new Set<Promise<unknown>>();
-
-  constructor(clock: Pick<Clock, 'after'>, onFailure: (failure: StoreFailure) => void) {
-    this.#clock = clock;
-    this.#onFailure = onFailure;
-  }
-
-  /** Resolves to the result, or to undefined after reporting a failure. */
-  run<Value>(operation: string, work: Promise<Value>): Promise<Value | undefined> {
-    const reported = work.catch((error: unknown) => {
-      this.#onFailure({ operation, error });
-      return undefined;
-    });
-    this.#inFlight.add(reported);
-    return reported.finally(() => this.#inFlight.delete(reported));
-  }
-
-  /** As {@link run}, but a store that hangs must not hang the responses. */
-  runInTime<Value>(operation: string, work: Promise<Value>): Promise<Value | undefined> {
-    const reported = this.run(operation, work);
-    return new Promise((resolve) => {
-      const cancel = this.#clock.after(COMMIT_TIMEOUT_MS, () => {
-        const error = new Error(`no commit within ${COMMIT_TIMEOUT_MS} ms`);
-        this.#onFailure({ operation: 'bind', error });
-        resolve(undefined);
-      });
-      void reported.then((value) => {
-        cancel();
-        resolve(value);
-      });
-    });
-  }
-
-  async settle(): Promise<void> {
-    await Promise.all(this.#inFlight);
-  }
 }
 
 /*

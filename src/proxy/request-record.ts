@@ -7,9 +7,10 @@ import type { RequestHead } from '../protocols/heads.ts';
 import type { PathMask } from '../protocols/id-locations.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import type { Routed } from '../routing/route.ts';
-import type { Decision, DecisionKind, Why } from '../routing/decision.ts';
+import type { DecisionKind, Why } from '../routing/decision.ts';
 import type { MachineId, SessionKey } from '../session.ts';
 import type { SeenProtocols } from './seen-protocols.ts';
+import { whyLost, whyUnavailable } from './sidecar-response.ts';
 
 /** Clients usually send their next request within this time after a response, in ms. */
 export const QUIET_MS = 1_000;
@@ -129,8 +130,8 @@ export class RequestRecord {
     if (this.routed?.ids.kind !== 'found') return;
     const { decision } = this.routed;
     const { metrics } = this.#recorder.parts;
-    if (status === NOT_FOUND) metrics.sessionLost(lostWhy(decision));
-    else if (status === UNAVAILABLE) metrics.sessionUnavailable(unavailableWhy(decision));
+    if (status === NOT_FOUND) metrics.sessionLost(whyLost(decision));
+    else if (status === UNAVAILABLE) metrics.sessionUnavailable(whyUnavailable(decision));
   }
 
   /** The connection of the client closed before the response was complete. */
@@ -217,21 +218,6 @@ export class RequestRecord {
   #nowMs(): number {
     return this.#recorder.parts.clock.monotonicMs();
   }
-}
-
-/** Of a session that is served here, only a restart of the app makes a 404 of the sidecar. */
-function lostWhy({
-  kind,
-  why,
-}: Decision): 'unknown-session' | 'owner-gone' | 'app-restarted' | 'other' {
-  if (kind === 'local') return 'app-restarted';
-  return why === 'unknown-session' || why === 'owner-gone' ? why : 'other';
-}
-
-/** Of a session that is served here and not in doubt, the app has too many connections. */
-function unavailableWhy(decision: Decision): Why {
-  const isServedHere = decision.kind === 'local' && decision.isInDoubt !== true;
-  return isServedHere ? 'overloaded' : decision.why;
 }
 
 function isSuccess(statusCode: number): boolean {

@@ -4,12 +4,14 @@ import type { IncomingRequest } from '../http/incoming-request.ts';
 import type { MalformedRequest } from '../http/request-head.ts';
 import { UpstreamError } from '../http/upstream-request.ts';
 import { asObject, parseJson } from '../json.ts';
+import type { LostWhy } from '../observability/metrics.ts';
 import {
   errorResponseFor,
   type ErrorResponse,
   type JsonRpcId,
 } from '../protocols/error-responses.ts';
 import { headerValue, type RequestHead } from '../protocols/heads.ts';
+import type { Decision, Why } from '../routing/decision.ts';
 import { collectBody } from './request-body.ts';
 
 /** The maximum size of a body whose id is read, in bytes (invariant 8). */
@@ -126,4 +128,16 @@ export function isConnectionRefused(error: UpstreamError): boolean {
   if (error.code !== 'connect-failed') return false;
   const { cause } = error as { readonly cause?: NodeJS.ErrnoException };
   return cause?.code === 'ECONNREFUSED';
+}
+
+/** Why the sidecar reports a session as lost. Of one that is served here, only a restart of the app is a reason. */
+export function whyLost({ kind, why }: Decision): LostWhy {
+  if (kind === 'local') return 'app-restarted';
+  return why === 'unknown-session' || why === 'owner-gone' ? why : 'other';
+}
+
+/** Why it can't be reached. If it is served here and not in doubt, the app has too many connections. */
+export function whyUnavailable(decision: Decision): Why {
+  const isServedHere = decision.kind === 'local' && decision.isInDoubt !== true;
+  return isServedHere ? 'overloaded' : decision.why;
 }

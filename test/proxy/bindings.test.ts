@@ -9,7 +9,7 @@ import {
   type SessionId,
   type SessionKey,
 } from '../../src/session.ts';
-import { COMMIT_TIMEOUT_MS } from '../../src/proxy/bindings.ts';
+import { COMMIT_TIMEOUT_MS } from '../../src/proxy/background-writes.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 import { bindHere, KEY, SELF, setUp, TTL_MS, type Setting } from './bindings-setting.ts';
 
@@ -170,7 +170,10 @@ describe('the metrics count a session', () => {
     await setting.bindings.bindDiscovered(idOf('s'), 'mcp');
     await setting.clock.advance(1);
     await setting.bindings.bindDiscovered(idOf('s'), 'mcp');
-    await setting.bindings.claim(keyOf('other'), undefined, 'rpc');
+    await Promise.all([
+      setting.bindings.claim(keyOf('other'), undefined, 'rpc'),
+      setting.bindings.claim(keyOf('other'), undefined, 'rpc'),
+    ]);
     await setting.clock.advance(1);
     await setting.bindings.claim(keyOf('other'), undefined, 'rpc');
     assert.deepEqual(setting.counted, ['opened mcp', 'opened rpc']);
