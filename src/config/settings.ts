@@ -150,7 +150,7 @@ export const SETTINGS = {
   ),
   AFFINITY_COOKIE: optional(
     affinityCookie,
-    'Name of a cookie that keeps requests without a session id on one Machine: for browsers. Unset: with `auto`, `fly-affinity` beside session cookies of the app, else none. For pages in frames of other sites: `NAME; SameSite=None; Partitioned`.',
+    'Name of a cookie that keeps requests without a session id on one Machine: for browsers. Unset: with `auto` or `jupyter`, `fly-affinity` beside session cookies of the app, else none. For pages in frames of other sites: `NAME; SameSite=None; Partitioned`.',
   ),
   SESSION_STORE_ENABLED: setting(
     'true',
