@@ -28,23 +28,34 @@ export function parseSources(
   column: number,
   idLocation: IdLocation,
 ):
-  | { readonly value: readonly Discovery[]; readonly mistake?: never }
-  | { readonly value?: never; readonly mistake: string } {
+  | { readonly value: readonly Discovery[] }
+  | { readonly mistake: string }
+  | { readonly unknownWord: string; readonly place: number } {
   const discoveries: Discovery[] = [];
   let at = 0;
   for (const piece of text.split(',')) {
     const source = piece.trim();
-    const found = parseSource(source, idLocation);
-    if (!found) {
-      const place = column + at + piece.indexOf(source);
-      return {
-        mistake: `has an unknown source ${JSON.stringify(source)} at column ${place}: ${EXPECTED}`,
-      };
+    const place = column + at + piece.indexOf(source);
+    const blank = source.search(/\s/);
+    if (blank !== -1) {
+      const word = source.slice(blank).trimStart();
+      return { unknownWord: word, place: place + source.length - word.length };
     }
+    const found = parseSource(source, idLocation);
+    if (!found) return { mistake: mistakeOf(source, place, idLocation) };
     discoveries.push(...found);
     at += piece.length + 1;
   }
   return { value: discoveries };
+}
+
+function mistakeOf(source: string, place: number, { in: location }: IdLocation): string {
+  const shown = JSON.stringify(source);
+  const isForUrls = source === LOCATION_SOURCE || source === ENDPOINT_SOURCE;
+  if (!isForUrls) return `has an unknown source ${shown} at column ${place}: ${EXPECTED}`;
+  const [named, ofUrls] =
+    source === LOCATION_SOURCE ? ['path: and query:', 'URL'] : ['query:', 'query'];
+  return `has ${shown} at column ${place} for a ${location}: only ids of ${named} are in a ${ofUrls}`;
 }
 
 /** A URL has its id in the same place as a request: in the path or in the query. */

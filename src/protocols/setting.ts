@@ -140,6 +140,10 @@ const WORDS: Readonly<Record<string, Partial<Protocol>>> = {
   'unknown:webdriver': { errorForm: 'webdriver' },
 };
 
+function isSameKind(one: string, other: string): boolean {
+  return one.split(':', 1)[0] === other.split(':', 1)[0];
+}
+
 const LAST_WORD = /\s+(\S+)$/;
 
 function splitWords(whole: string): { readonly entry: string; readonly words: readonly string[] } {
@@ -147,10 +151,23 @@ function splitWords(whole: string): { readonly entry: string; readonly words: re
   let entry = whole;
   for (;;) {
     const word = LAST_WORD.exec(entry);
-    if (!word || !Object.hasOwn(WORDS, word[1] ?? '')) return { entry, words };
-    words.unshift(word[1] ?? '');
+    const text = word?.[1] ?? '';
+    // A second word of a kind is left for the error.
+    const isKnown = Object.hasOwn(WORDS, text) && !words.some((other) => isSameKind(other, text));
+    if (!word || !isKnown) return { entry, words };
+    words.unshift(text);
     entry = entry.slice(0, word.index);
   }
+}
+
+/** A known word may only stand behind the sources. */
+function unknownWord(word: string, place: number, others: readonly string[]): Parsed<never> {
+  const shown = JSON.stringify(word);
+  if (Object.hasOwn(WORDS, word)) {
+    return { mistake: `has ${shown} at column ${place}: it must be behind the sources, once` };
+  }
+  const expected = [...others, ...Object.keys(WORDS)].join(', ');
+  return { mistake: `has an unknown ${shown} at column ${place}: expected ${expected}` };
 }
 
 function withSources(
@@ -168,7 +185,8 @@ function withSources(
   }
   const start = from + ' from'.length;
   const sources = parseSources(entry.slice(start), column + start, idLocation);
-  if (sources.mistake !== undefined) return sources;
+  if ('unknownWord' in sources) return unknownWord(sources.unknownWord, sources.place, []);
+  if ('mistake' in sources) return sources;
   const revealed = { ...protocol, mintedBy: 'app', discoveries: sources.value } as const;
   const isEndpoint = sources.value.some((discovery) => discovery.from === 'sse-endpoint');
   return { value: [isEndpoint ? ofEndpoint(revealed) : revealed] };
@@ -187,9 +205,7 @@ function parsePreset(entry: string, column: number): Parsed<readonly Protocol[]>
   const blank = entry.search(/\s/);
   if (blank !== -1) {
     const word = entry.slice(blank).trimStart();
-    const place = `column ${column + entry.length - word.length}`;
-    const expected = ['from', ...Object.keys(WORDS)].join(', ');
-    return { mistake: `has an unknown ${JSON.stringify(word)} at ${place}: expected ${expected}` };
+    return unknownWord(word, column + entry.length - word.length, ['from']);
   }
   if (entry.startsWith('path:')) return parsePathLocation(entry.slice('path:'.length));
   const pointer = BODY_LOCATION.exec(entry)?.[1];
@@ -204,7 +220,22 @@ function parsePreset(entry: string, column: number): Parsed<readonly Protocol[]>
   const preset = Object.hasOwn(PRESETS, entry) ? PRESETS[entry] : undefined;
   return preset
     ? { value: preset.protocols }
-    : { mistake: `${EXPECTED}, got ${JSON.stringify(entry)}` };
+    : { mistake: `${EXPECTED}, got ${JSON.stringify(entry)}${suggestionFor(entry)}` };
+}
+
+/** For `socketio`, `Socket.IO`, `y-websocket`. */
+function suggestionFor(entry: string): string {
+  const wanted = plainOf(entry);
+  if (wanted.length < 2) return '';
+  const names = Object.keys(PRESETS);
+  const found =
+    names.find((name) => plainOf(name) === wanted) ??
+    names.find((name) => plainOf(PRESETS[name]?.products ?? '').includes(wanted));
+  return found === undefined ? '' : `; did you mean ${found}?`;
+}
+
+function plainOf(text: string): string {
+  return text.toLowerCase().replace(/[^a-z0-9]/g, '');
 }
 
 function parsePathLocation(source: string): Parsed<readonly Protocol[]> {

@@ -11,6 +11,7 @@ const SOURCES =
 const WORDS =
   'expected from, soft, by:app, by:client, by:either, ends:delete, ends:expiry, ' +
   'unknown:problem, unknown:mcp, unknown:socket.io, unknown:webdriver';
+const SOURCE_WORDS = WORDS.replace('from, ', '');
 const EXPECTED = `must be a comma-separated list of ${PRESET_NAMES.join(', ')}`;
 
 test('the page on presets has a row for each preset, with what it says of itself', () => {
@@ -115,8 +116,9 @@ for (const [text, names, sources] of REVEALED) {
 const MISTAKES: readonly (readonly [text: string, mistakes: readonly string[]])[] = [
   ['', [`${EXPECTED}, got ""`]],
   ['mcp,,rpc', [`${EXPECTED}, got ""`]],
-  ['MCP', [`${EXPECTED}, got "MCP"`]],
-  ['socketio', [`${EXPECTED}, got "socketio"`]],
+  ['MCP', [`${EXPECTED}, got "MCP"; did you mean mcp?`]],
+  ['socketio', [`${EXPECTED}, got "socketio"; did you mean socket.io?`]],
+  ['y-websocket', [`${EXPECTED}, got "y-websocket"; did you mean yjs?`]],
   ['header:', [`${EXPECTED}, got "header:"`]],
   ['header:a b', [`has an unknown "b" at column 10: ${WORDS}`]],
   ['query:', [`${EXPECTED}, got "query:"`]],
@@ -131,11 +133,17 @@ const MISTAKES: readonly (readonly [text: string, mistakes: readonly string[]])[
   ['rpc, path:^/(a) from jsn:/id', [`has an unknown source "jsn:/id" at column 22: ${SOURCES}`]],
   ['path:^/(a) from location, json:id', [`has an unknown source "json:id" at column 27: ${SOURCES}`]],
   ['path:^/(a) from ', [`has an unknown source "" at column 16: ${SOURCES}`]],
-  ['cookie:a from location', [`has an unknown source "location" at column 15: ${SOURCES}`]],
+  ['cookie:a from location', ['has "location" at column 15 for a cookie: only ids of path: and query: are in a URL']],
+  ['header:a from endpoint', ['has "endpoint" at column 15 for a header: only ids of query: are in a query']],
   ['mcp,socket.io from location', ['has a "from" at column 15 behind what says itself where its ids come from']],
   ['auto from json:/id', ['has a "from" at column 6 behind what says itself where its ids come from']],
   ['rpc, query:a softly', [`has an unknown "softly" at column 14: ${WORDS}`]],
-  ['path:^/(a) from location hard', [`has an unknown source "location hard" at column 17: ${SOURCES}`]],
+  ['path:^/(a) from location hard', [`has an unknown "hard" at column 26: ${SOURCE_WORDS}`]],
+  ['path:^/(a) from json:/id ends:delet', [`has an unknown "ends:delet" at column 26: ${SOURCE_WORDS}`]],
+  ['rpc,path:^/(a) from json:/id ,location softly', [`has an unknown "softly" at column 40: ${SOURCE_WORDS}`]],
+  ['path:^/(a) soft from json:/id', ['has "soft" at column 12: it must be behind the sources, once']],
+  ['query:a soft soft', ['has "soft" at column 9: it must be behind the sources, once']],
+  ['path:^/(a) from location ends:delete ends:expiry', ['has "ends:delete" at column 26: it must be behind the sources, once']],
   ['body:id', ['holds no JSON pointer such as body:/user/id: "body:id"']],
   ['path:^/a from location', ['holds a pattern that has no group (...) for the id: "path:^/a"']],
   ['mcp,rpc,mcp', ['must name each protocol once, got "mcp" again']],
