@@ -68,7 +68,7 @@ function findValue(
     if (isObject) {
       const keyEnd = bytes[next] === QUOTE ? endOfString(bytes, next) : undefined;
       if (keyEnd === undefined) return undefined;
-      isHere = valueOf(bytes, next, keyEnd) === part;
+      isHere = isName(bytes, next, keyEnd, part);
       const colon = skipBlanks(bytes, keyEnd);
       if (bytes[colon] !== COLON) return undefined;
       valueAt = skipBlanks(bytes, colon + 1);
@@ -80,6 +80,18 @@ function findValue(
     next = skipBlanks(bytes, comma + 1);
     index += 1;
   }
+}
+
+/** The longest escape of a character has this many. */
+const MAX_ESCAPE = 6;
+const WELL_FORMED = /^(?:[^\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-f]{4}))*$/i;
+
+/** A document may have thousands of names, and an exception for each that is malformed costs far too much. */
+function isName(bytes: Buffer, start: number, end: number, part: string): boolean {
+  const text = bytes.toString('utf8', start + 1, end - 1);
+  if (!text.includes('\\')) return text === part;
+  const mayBeIt = text.length <= part.length * MAX_ESCAPE && WELL_FORMED.test(text);
+  return mayBeIt && valueOf(bytes, start, end) === part;
 }
 
 /** Escapes name characters, and all else is UTF-8. */

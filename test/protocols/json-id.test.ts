@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { parsePointer, readJsonId } from '../../src/protocols/json-id.ts';
+import { MAX_BODY_BYTES } from '../../src/protocols/request-ids.ts';
+import { cpuMsOf } from '../support/cpu.ts';
 
 function read(json: string, pointer: string): string | undefined {
   const parts = parsePointer(pointer);
@@ -58,6 +60,15 @@ for (const [json, pointer] of ABSENT) {
 
 for (const text of ['', 'id', '/a~', '/a~2']) {
   test(`"${text}" is no pointer to an id`, () => assert.equal(parsePointer(text), undefined));
+}
+
+for (const name of ['"\\q"', '"\\qqqqqqqqqq"', '"\n\\n"', '"a"', '"\\u0061"', '"\\u006"']) {
+  test(`a longest body of names ${JSON.stringify(name)} delays nobody`, () => {
+    const names = `${name}:1,`.repeat(Math.floor((MAX_BODY_BYTES - 20) / (name.length + 3)));
+    const step = (): void => assert.equal(read(`{${names}"session":"abc"}`, '/session'), 'abc');
+    step();
+    assert.ok(Math.min(cpuMsOf(step), cpuMsOf(step), cpuMsOf(step)) < 15);
+  });
 }
 
 /** What `JSON.parse` finds there. */
