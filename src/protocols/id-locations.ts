@@ -224,8 +224,8 @@ export function pathOf(target: string): string {
 
 const MASK = '*';
 
-/** `protocol`: that of the request's id. */
-export type PathMask = (path: string, protocol?: Protocol) => string;
+/** `head`: that of the request with this path. */
+export type PathMask = (path: string, head?: RequestHead) => string;
 
 /**
  * Masks the session ids in a path, without its query, for the log: an id is a credential (invariant 5).
@@ -236,12 +236,18 @@ export function createPathMask(protocols: readonly Protocol[]): PathMask {
     idLocations.flatMap((location) => (location.in === 'path' ? [location] : [])),
   );
   const hasMark = createMarkCheck(locations.map(({ mark }) => mark));
-  return (path, protocol) => {
+  // What is no session here may be one elsewhere: that depends on the request, and not on what routing made of it.
+  const ofHeads = protocols.flatMap(({ idLocations }) =>
+    idLocations.flatMap((location) =>
+      'inPath' in location ? [{ inPath: location.inPath, read: createReader(location) }] : [],
+    ),
+  );
+  return (path, head) => {
     let masked = path;
     if (hasMark(path))
       for (const { pattern } of locations) masked = maskedAt(masked, findPathId(path, pattern));
-    for (const location of protocol?.idLocations ?? [])
-      if ('inPath' in location) masked = maskedAt(masked, findPathId(path, location.inPath));
+    for (const { inPath, read } of head ? ofHeads : [])
+      if (head && read(head) !== undefined) masked = maskedAt(masked, findPathId(path, inPath));
     return masked;
   };
 }

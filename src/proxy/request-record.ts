@@ -5,7 +5,6 @@ import type { Logger } from '../observability/log.ts';
 import { NO_PROTOCOL, type Metrics } from '../observability/metrics.ts';
 import type { RequestHead } from '../protocols/heads.ts';
 import type { PathMask } from '../protocols/id-locations.ts';
-import type { Protocol } from '../protocols/protocol.ts';
 import type { Routed } from '../routing/route.ts';
 import type { DecisionKind, Why } from '../routing/decision.ts';
 import type { MachineId, SessionKey } from '../session.ts';
@@ -169,7 +168,7 @@ export class RequestRecord {
       requestId,
       method: head.method,
       target: head.target,
-      protocol: routed.ids.kind === 'found' ? routed.ids.protocol : undefined,
+      head,
       session: routed.key,
       decision: routed.decision.kind,
       why: routed.decision.why,
@@ -235,8 +234,8 @@ export interface RequestLine {
   readonly method: string;
   /** The raw request-target; the log line omits its query. */
   readonly target: string;
-  /** That of the session id: it tells where in the path the id is. */
-  readonly protocol?: Protocol | undefined;
+  /** It tells where in the path an id is. */
+  readonly head?: RequestHead;
   readonly session: SessionKey | undefined;
   readonly decision: DecisionKind;
   readonly why: Why;
@@ -265,7 +264,7 @@ export function createRequestLog(
       {
         requestId: shorten(line.requestId, MAX_REQUEST_ID_CHARACTERS),
         method: shorten(line.method, MAX_PATH_CHARACTERS),
-        path: shorten(maskPath(pathOf(line.target), line.protocol), MAX_PATH_CHARACTERS),
+        path: shorten(maskPath(pathOf(line.target), line.head), MAX_PATH_CHARACTERS),
         session: line.session,
         decision: line.decision,
         why: line.why,

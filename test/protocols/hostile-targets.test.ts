@@ -43,7 +43,7 @@ function createServing(setting: string): (target: string, method: string) => voi
     discoverer.mayRevealInBody(request, ids);
     const locations = ['location', target, 'location', target.slice(1)];
     discoverer.inspectHead(request, ids, jsonWith(200, ...locations));
-    maskPath(pathOf(target), ids.kind === 'found' ? ids.protocol : undefined);
+    maskPath(pathOf(target), request);
     removeHints(request);
   };
 }

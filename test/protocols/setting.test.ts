@@ -79,7 +79,7 @@ function use(protocols: readonly Protocol[]): void {
   const head = postJson('/a/b/c?id=d~m1&a=e#f', '{"a":{"b":1}}');
   const ids = readIds(head);
   createBodyCheck(protocols, readIds)(head);
-  createPathMask(protocols)('/a/b/c', ids.kind === 'found' ? ids.protocol : undefined);
+  createPathMask(protocols)('/a/b/c', head);
   createOwnerHintRemover(protocols, { hints: true })(head);
   const { inspector } = discoverer.inspectHead(head, ids, jsonWith(200, 'location', 'x?id=y'));
   inspector?.push(Buffer.from('{"a":1}'));

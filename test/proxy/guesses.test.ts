@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import type { RequestListener } from 'node:http';
 import { test, type TestContext } from 'node:test';
 import { openFleet, type TestMachine } from '../support/fleet.ts';
-import { serveApp } from '../support/sidecar.ts';
+import { createMemoryLog } from '../support/log.ts';
+import { serveApp, startTestSidecar } from '../support/sidecar.ts';
 
 const UUID = 'cd7e8b5a-3b7f-4b5e-9d3e-0123456789ab';
 
@@ -60,4 +61,13 @@ test('two ids of another protocol behind an unknown text are a conflict', async 
   const [m1] = await startTwo(t);
   const response = await fetch(`${m1.url}/api/sessions/${UUID}?session_id=a&session_id=b`);
   assert.equal(response.status, 400);
+});
+
+test('the log shows no upload of tus, also of one that no Machine knows', async (t) => {
+  const requests: object[] = [];
+  const { logger } = createMemoryLog((fields) => requests.push(fields));
+  const { ports } = await startTestSidecar(t, await serveApp(t, appOf('m1')), {}, { logger });
+  const headers = { 'tus-resumable': '1.0.0', 'x-session-id': 'one' };
+  await fetch(`http://127.0.0.1:${ports.public}/files/secret`, { method: 'HEAD', headers });
+  assert.match(JSON.stringify(requests), /^\[\{.*"path":"\/files\/\*{6}".*\}\]$/);
 });
