@@ -2,6 +2,7 @@
  * Inspects the beginning of a response body on its way to the client, and discovers the id in it. The held
  * bytes are bounded, and what can't reveal an id passes without a delay.
  */
+import { JsonEndFinder } from './json-end.ts';
 import type { BodyDiscovery, DiscoveredId, Protocol, Revealed } from './protocol.ts';
 import { parseSessionId } from '../session.ts';
 
@@ -63,11 +64,15 @@ export interface BodyIdsReader extends IdsReader {
   readonly discovery: Pick<BodyDiscovery, 'begin' | 'read'>;
 }
 
-/** Holds the beginning of a body until it can be read as a whole, or is too long for that. */
+/**
+ * Holds the beginning of a body until it can be read as a whole, or is too long for that. JSON is whole once its
+ * first value is: another app's stream of JSON must not wait for its end.
+ */
 export class WholeBodyInspector implements BodyInspector {
   #readers: readonly BodyIdsReader[];
   #held: Uint8Array[] = [];
   #heldBytes = 0;
+  readonly #jsonEnd = new JsonEndFinder();
   #isDone = false;
 
   constructor(readers: readonly BodyIdsReader[]) {
@@ -77,7 +82,7 @@ export class WholeBodyInspector implements BodyInspector {
   push(chunk: Uint8Array): InspectedChunk {
     if (this.#isDone || this.#beginsOtherwise(chunk)) return this.#finish(chunk);
     this.#heldBytes += chunk.length;
-    if (this.#heldBytes > MAX_HELD_BYTES) return this.#readWith(chunk);
+    if (this.#heldBytes > MAX_HELD_BYTES || this.#jsonEnd.push(chunk)) return this.#readWith(chunk);
     // The memory of a chunk is used again after the call.
     this.#held.push(Uint8Array.from(chunk));
     return inspected(NO_BYTES, NO_IDS, false);

@@ -97,7 +97,7 @@ export interface LocationDiscovery {
 /** One or more ids, or none. */
 export type Revealed = string | readonly string[] | undefined;
 
-/** A body that is no stream: its beginning is held until it has ended or is longer than 16 KB. */
+/** A body that is no stream: its beginning is held until it has ended, its JSON is whole, or it is longer than 16 KB. */
 export interface BodyDiscovery {
   readonly from: 'body';
   /** A text that the target of each such request contains, as a quick check. */

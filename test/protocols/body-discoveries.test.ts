@@ -208,3 +208,25 @@ test('a custom protocol is a row: the example in the README is discovered, and f
   const found = createRequestIdReader([protocol], options)(get('/graphql/stream?token=b1f87e1a'));
   assert.equal(found.kind === 'found' && found.id, 'b1f87e1a');
 });
+
+/** What goes out with each chunk. */
+function outputsOf(chunks: readonly string[]): readonly string[] {
+  const inspector = openInspector(NEGOTIATE, NEGOTIATED);
+  return chunks.map((chunk) => {
+    const { out = [] } = inspector.push(Buffer.from(chunk, 'latin1'));
+    return Buffer.from(out).toString('latin1');
+  });
+}
+
+// prettier-ignore
+const UNTIL_WHOLE: readonly (readonly [claim: string, chunks: readonly string[], outputs: readonly string[]])[] = [
+  ['an object', [' ', '{"a"', ':1}', '\n{'], ['', '', ' {"a":1}', '\n{']],
+  ['a nested one', ['{"a":{}', '}', '{"b":'], ['', '{"a":{}}', '{"b":']],
+  ['brackets in a text', ['{"a":"}', '\\"}', '\\\\"', '}', 'x'], ['', '', '', '{"a":"}\\"}\\\\"}', 'x']],
+  ['a line with the next', ['{"a":1}\n{"b"', ':2}'], ['{"a":1}\n{"b"', ':2}']],
+];
+for (const [claim, chunks, outputs] of UNTIL_WHOLE) {
+  test(`JSON is held until its first value is whole: ${claim}`, () => {
+    assert.deepEqual(outputsOf(chunks), outputs);
+  });
+}

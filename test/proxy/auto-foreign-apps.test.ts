@@ -190,3 +190,22 @@ test('a stream of JSON is not held, and may be compressed', async (t) => {
   assert.equal(encodings, 'br');
   leaving.abort();
 });
+
+for (const type of ['application/json', 'application/jsonl', 'application/stream+json']) {
+  test(`lines of ${type} pass one by one, also where a session might begin`, async (t) => {
+    let stream: http.ServerResponse | undefined;
+    const app = await serveApp(t, (req, res) => {
+      req.resume();
+      res.writeHead(200, { 'content-type': type }).write('{"line":1}\n');
+      stream = res;
+    });
+    const fleet = await openFleet(t, 'm1');
+    const { url } = await fleet.start('m1', app);
+    const response = await fetch(`${url}/session`, { method: 'POST' });
+    const lines = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+    assert.equal((await lines?.read())?.value, '{"line":1}\n');
+    stream?.end('{"line":2}\n');
+    assert.equal((await lines?.read())?.value, '{"line":2}\n');
+    assert.equal((await lines?.read())?.done, true);
+  });
+}
