@@ -37,6 +37,7 @@ import type { Config } from '../config/config.ts';
 import { BufferBudget, ReadBuffers } from '../http/buffers.ts';
 import { DEFAULT_LIMITS, FORWARD_BYTES, FORWARD_FIELDS, type Limits } from '../http/limits.ts';
 import { Sweep } from '../http/sweep.ts';
+import { HeldBodies } from '../proxy/held-bodies.ts';
 import { type Logger, createRateLimitedReport } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import type { Protocol } from '../protocols/protocol.ts';
@@ -162,7 +163,7 @@ export class RequestPath {
         config.protocols,
         createRequestIdReader(config.protocols, { hints: config.hints }),
       ),
-      budget: this.#engine.shared.budget,
+      heldBodies: new HeldBodies(this.#engine.shared.budget, clock),
       actionFor: this.#actionFor,
       recorder: this.#recorder,
       discoverer: this.#discoverer,

@@ -14,7 +14,6 @@
  */
 import type { Clock } from '../clock.ts';
 import { parseReplayFailure, type ReplayFailureReason } from '../fly.ts';
-import type { BufferBudget } from '../http/buffers.ts';
 import type { IncomingRequest, IncomingRequestListener } from '../http/incoming-request.ts';
 import type { MalformedRequest } from '../http/request-head.ts';
 import { isIdempotent } from '../http/pipe-owner.ts';
@@ -35,6 +34,7 @@ import {
   responseToFailure,
   responseToMalformed,
 } from './sidecar-response.ts';
+import type { HeldBodies } from './held-bodies.ts';
 import { PeerAttempt, type PeerAttemptParts } from './peer-attempt.ts';
 import type { RequestRecord, RequestRecorder } from './request-record.ts';
 
@@ -48,8 +48,7 @@ export interface ProxyParts extends AppAttemptParts, PeerAttemptParts, ReceivedR
   readonly actionFor: (routed: Routed) => Action;
   /** Whether the session id of a request may be in its body. */
   readonly mayHaveIdInBody: (head: RequestHead) => boolean;
-  /** For bodies that wait for their end. */
-  readonly budget: Pick<BufferBudget, 'reserve' | 'giveBack'>;
+  readonly heldBodies: Pick<HeldBodies, 'begin'>;
   readonly recorder: Pick<RequestRecorder, 'begin'>;
   /** The edge returned a request as undelivered, or a client pretends that it did. */
   readonly onReplayFailed: (reason: ReplayFailureReason | 'other') => void;
@@ -64,9 +63,6 @@ type State = Waypoint | AppAttempt | PeerAttempt;
 interface Waypoint {
   readonly kind: 'reading body' | 'routing' | 'responding' | 'closed';
 }
-
-/** How long an id may be waited for, in ms. Up to 64 KB take less on any connection that is of use. */
-const MAX_HOLD_MS = 5_000;
 
 /** An id may be in it. */
 const READING_BODY: State = { kind: 'reading body' };
@@ -112,19 +108,13 @@ export class ProxiedRequest
   }
 
   #holdBody(): void {
-    const { clock, budget } = this.#parts;
     const { contentLength = 0 } = this.incoming.head;
-    if (!budget.reserve(contentLength)) {
+    this.#endHold = this.#parts.heldBodies.begin(contentLength, () => this.#routeWithoutBody());
+    if (!this.#endHold) {
       this.#route();
       return;
     }
     this.#state = READING_BODY;
-    const cancel = clock.after(MAX_HOLD_MS, () => this.#routeWithoutBody());
-    this.#endHold = () => {
-      cancel();
-      budget.giveBack(contentLength);
-      this.#endHold = undefined;
-    };
     this.incoming.holdBody();
   }
 
@@ -136,7 +126,7 @@ export class ProxiedRequest
 
   /** The body is too slow: the app gets it as it comes. */
   #routeWithoutBody(): void {
-    this.#endHold?.();
+    if (this.#state !== READING_BODY) return;
     this.#state = ROUTING;
     this.#guarded(() => this.#route());
   }
