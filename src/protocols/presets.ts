@@ -93,7 +93,7 @@ export const PRESETS: Readonly<Record<string, Preset>> = {
   responses: { products: "OpenAI's Responses API, vLLM", ids: 'body previous_response_id; path .../responses/ID', revealedBy: 'the JSON or the first event of POST .../responses', protocols: [RESPONSES], auto: [guess(RESPONSES)] },
   'kv-cache': { products: 'prompt caches of LLM servers', ids: 'body prompt_cache_key, user', revealedBy: "the client's id, once accepted", protocols: [KV_CACHE], auto: [] },
   express: { products: 'express-session', ids: 'cookie connect.sid', revealedBy: 'set-cookie', protocols: [cookieProtocol('express', ['connect.sid'])], auto: [recognizedCookies('express', ['connect.sid'])] },
-  java: { products: 'Tomcat, Jetty, Spring Boot', ids: 'cookie JSESSIONID, path ;jsessionid=ID', revealedBy: 'set-cookie, Location', protocols: [JAVA], auto: [JAVA_SHAPE] },
+  java: { products: 'Tomcat, Jetty, Spring Boot', ids: 'cookie JSESSIONID, path ;jsessionid=ID', revealedBy: 'set-cookie, Location', protocols: [JAVA], auto: [guess(JAVA_SHAPE)] },
   php: { products: 'PHP', ids: 'cookie PHPSESSID', revealedBy: 'set-cookie', protocols: [cookieProtocol('php', ['PHPSESSID'])], auto: [recognizedCookies('php', ['PHPSESSID'])] },
   aspnet: { products: 'ASP.NET sessions', ids: `cookie ${ASPNET_COOKIES.join(', ')}`, revealedBy: 'set-cookie', protocols: [cookieProtocol('aspnet', ASPNET_COOKIES)], auto: [recognizedCookies('aspnet', ASPNET_COOKIES)] },
 };

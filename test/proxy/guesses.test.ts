@@ -43,6 +43,7 @@ test('an unknown text in the path does not hide the id of another protocol', asy
   const session = { 'x-session-id': opened.headers.get('x-session-id') ?? '' };
   assert.equal(await machineFor(m2, `/api/sessions/${UUID}`, session), 'replay to m1');
   assert.equal(await machineFor(m2, '/users?id=zP3NrZ9eqOVhWvSpsNfHXg', session), 'replay to m1');
+  assert.equal(await machineFor(m2, '/shop;jsessionid=OLD', session), 'replay to m1');
   assert.equal(await machineFor(m1, `/api/sessions/${UUID}`, session), 'm1');
   assert.equal(await machineFor(m2, `/api/sessions/${UUID}`), 'm2');
   assert.equal(await m1.rowCount(), 1);
