@@ -20,6 +20,7 @@ import {
   EXIT_CONFIG,
   EXIT_FAILURE,
 } from './lifecycle.ts';
+import { AppStartError } from './supervised-app.ts';
 import { createLogger, type Logger } from '../observability/log.ts';
 import { createMetrics } from '../observability/prometheus.ts';
 import { readVersion } from '../package.ts';
@@ -55,7 +56,7 @@ export interface SidecarProcess extends EndingParts {
     isAppServing?: () => Promise<boolean>,
     appStartedAt?: number,
   ) => Promise<Sidecar | undefined>;
-  /** Logs why the sidecar can't be started; returns the exit code. */
+  /** Logs why the sidecar, or the app, can't be started; returns the exit code. */
   readonly fail: (error: unknown) => number;
 }
 
@@ -100,7 +101,7 @@ async function runConfigured(
   const fail: SidecarProcess['fail'] = (error) => {
     logger.fatal({ err: error }, 'could not start');
     printError(`fly-affinity: ${error instanceof Error ? error.message : String(error)}\n`);
-    return EXIT_FAILURE;
+    return error instanceof AppStartError ? error.exitCode : EXIT_FAILURE;
   };
   try {
     return await main({ config, logger, clock, signals, start, fail }).catch(fail);

@@ -6,11 +6,15 @@
  *     |  1st signal: start aborted,      |                        +--2nd signal--> that to the app
  *     |  signal to the app               |                        |                      |
  *     |      +--------- app exits -------+------------------------+----------------------+--> ended
- *     +--start fails--> SIGTERM to the app --timeout, or a signal--> app killed -----------> ended
+ *     +--start fails--> SIGTERM to the app --------------------------------------------------+
+ *
+ * A signal to the app reaches all its processes. What is left of them STOP_TIMEOUT_MS after the first, or at
+ * the next signal after the app has ended, is killed.
  */
 import { portOf } from '../config/checks.ts';
+import { environmentOfApp } from '../config/environment.ts';
 import { startSidecar } from '../app/app.ts';
-import { awaitPort, startApp, type AppProcess } from '../app/supervised-app.ts';
+import { awaitPort, startApp, type AppOptions, type AppProcess } from '../app/supervised-app.ts';
 import {
   abortStart,
   isOverWithin,
@@ -31,7 +35,9 @@ export const USAGE = `Usage: fly-affinity run -- CMD ARGS
 
 Starts the app as a child process, with PORT set to the port of UPSTREAM_URL, and runs the sidecar in
 front of it. The public port opens when the app's port accepts connections. The first signal drains, and then
-reaches the app; the second reaches it at once. Ends with the exit code of the app.
+reaches the app; the second reaches it at once. All processes of the app get it, and are killed if they do not
+exit within STOP_TIMEOUT_MS. Ends with the exit code of the app; 127 if there is no such program, 126 if it
+can't be executed.
 `;
 
 export const execute: CommandModule['execute'] = ([dashes, ...command], context) => {
@@ -40,8 +46,8 @@ export const execute: CommandModule['execute'] = ([dashes, ...command], context)
   return Promise.resolve(reportMistake(context, message, 'run'));
 };
 
-/** How long the app has to exit after SIGTERM when nothing is left to serve, in ms. */
-const APP_EXIT_TIMEOUT_MS = 5_000;
+/** How long the kernel may take to end killed processes, in ms. */
+const KILLED_TIMEOUT_MS = 1_000;
 
 /** Resolves to the app's exit code. */
 export function runWithApp(
@@ -50,14 +56,12 @@ export function runWithApp(
   command: readonly string[],
 ): Promise<number> {
   return runSidecarProcess(context, start, async (own) => {
-    // PORT is the sidecar's own: the app would take that port.
-    const port = String(portOf(own.config.upstreamUrl));
     const startedAt = own.clock.now();
-    const app = await startApp(command, { ...context.env, PORT: port });
-    const onExit = (): void => app.signal('SIGTERM');
+    const app = await startApp(command, appOptions(context, own));
+    const onExit = (): void => app.processes.endNow();
     // The app has a process group of its own: it would outlive the sidecar.
     context.events.on('exit', onExit);
-    own.logger.info({ port }, 'app started');
+    own.logger.info({ port: portOf(own.config.upstreamUrl) }, 'app started');
     try {
       return await superviseApp(app, startedAt, own);
     } catch (error) {
@@ -68,6 +72,23 @@ export function runWithApp(
       context.events.off('exit', onExit);
     }
   });
+}
+
+function appOptions(
+  { env }: ProcessContext,
+  { config, logger, clock }: SidecarProcess,
+): AppOptions {
+  const { stopTimeoutMs } = config;
+  return {
+    env: environmentOfApp(env, portOf(config.upstreamUrl)),
+    clock,
+    killAfterMs: stopTimeoutMs,
+    onKill: (processes) =>
+      logger.warn(
+        { processes, stopTimeoutMs },
+        'killed the app, which did not exit after a signal',
+      ),
+  };
 }
 
 async function superviseApp(
@@ -143,10 +164,10 @@ async function forwardSignals(app: AppProcess, signals: Signals, count: number):
   return forwardSignals(app, signals, count + 1);
 }
 
-/** Kills an app that ignores SIGTERM, at the next signal or after the timeout. */
-async function endApp(app: AppProcess, { signals, logger, clock }: SidecarProcess): Promise<void> {
-  app.signal('SIGTERM');
-  await isOverWithin(APP_EXIT_TIMEOUT_MS, Promise.race([app.ended, signals.next()]), clock);
-  if (app.kill()) logger.warn({}, 'killed the app, which ignored SIGTERM');
-  await app.ended;
+/** Ends what is left of the app: at the next signal, or when it has had its time, by SIGKILL. */
+async function endApp(app: AppProcess, { signals, clock }: SidecarProcess): Promise<void> {
+  if (!app.isSignalled) app.signal('SIGTERM');
+  const gone = app.gone();
+  await Promise.race([gone, signals.next().then(() => app.kill())]);
+  await isOverWithin(KILLED_TIMEOUT_MS, gone, clock);
 }

@@ -26,6 +26,17 @@ export function withPlainNames(env: Environment): Environment {
 /** A value of a setting in a message is quoted. */
 const QUOTED_OR_NAME = /"(?:[^"\\]|\\.)*"|\b[A-Z][A-Z_]+\b/g;
 
+/** With them the app could act as the sidecar. */
+const SECRETS: readonly SettingName[] = ['ADMIN_TOKEN', 'SESSION_STORE_URL'];
+
+/** What the app gets of our environment. `PORT` is the sidecar's own: the app would take that port. */
+export function environmentOfApp(env: Environment, port: number): Environment {
+  const kept = Object.entries(env).filter(
+    ([name]) => !SECRETS.some((secret) => name === secret || name === prefixed(secret)),
+  );
+  return { ...Object.fromEntries(kept), PORT: String(port) };
+}
+
 /** Replaces the name of each setting in a message by the one under which it is set. */
 export function namesAsSet(env: Environment): (message: string) => string {
   const names = new Set<string>(prefixedIn(env));

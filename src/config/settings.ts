@@ -261,6 +261,11 @@ export const SETTINGS = {
     milliseconds(0, MAX_KILL_TIMEOUT_MS - 1000),
     'Longest drain after the first signal. It ends earlier, when no request is open and none has come for a second. Keep it below `kill_timeout` of `fly.toml`.',
   ),
+  STOP_TIMEOUT_MS: setting(
+    '5000',
+    milliseconds(0, MAX_KILL_TIMEOUT_MS),
+    'With `run`: how long the app and whatever it has started may take to exit after a signal; what is left is killed. It begins after the drain: `kill_timeout` has to cover both.',
+  ),
   LOG_LEVEL: setting('info', oneOfInAnyCase(LOG_LEVELS), 'Least severe lines that are logged.'),
   FLY_MACHINE_ID: setByFly(
     machineId,

@@ -4,7 +4,7 @@ import { connect, createServer } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import type { StartSidecar } from '../../src/app/sidecar-process.ts';
 import { runWithApp } from '../../src/cli/run.ts';
-import { systemClock, type Clock } from '../../src/clock.ts';
+import { systemClock } from '../../src/clock.ts';
 import { listen } from '../../src/http/listener.ts';
 import { freePort } from '../support/free-port.ts';
 
@@ -41,14 +41,13 @@ interface Scenario {
 
 interface RunAppOptions {
   readonly env?: Readonly<Record<string, string>>;
-  readonly clock?: Clock;
   readonly openPublicPort?: () => void;
 }
 
 async function runApp(
   t: TestContext,
   command: readonly string[],
-  { env = {}, clock = systemClock, openPublicPort }: RunAppOptions = {},
+  { env = {}, openPublicPort }: RunAppOptions = {},
 ): Promise<Scenario> {
   const events = new EventEmitter();
   const appPort = await freePort();
@@ -87,7 +86,7 @@ async function runApp(
         SESSION_STORE_URL: 'memory:',
         ...env,
       },
-      clock,
+      clock: systemClock,
       random: () => 0.5,
       events,
       printError: (text) => errors.push(text),
@@ -194,29 +193,28 @@ test('a signal before the app has started reaches it immediately', async (t) => 
   assert.ok(!scenario.reported.includes('serving'));
 });
 
-test('a failed start kills an app that ignores SIGTERM for five seconds', async (t) => {
-  const sleeps: number[] = [];
-  const hurried: Clock = {
-    ...systemClock,
-    sleep: (ms, signal) => {
-      sleeps.push(ms);
-      return systemClock.sleep(Math.min(ms, 10), signal);
-    },
-  };
+test('a failed start kills an app that ignores SIGTERM', async (t) => {
   const openPublicPort = (): never => {
     throw new Error('the public port is taken');
   };
-  const scenario = await runApp(t, node(APP_IGNORING_SIGNALS), { clock: hurried, openPublicPort });
+  const env = { STOP_TIMEOUT_MS: '50' };
+  const scenario = await runApp(t, node(APP_IGNORING_SIGNALS), { env, openPublicPort });
   assert.equal(await scenario.ended, 1);
   assert.deepEqual(scenario.errors, ['fly-affinity: the public port is taken\n']);
-  assert.ok(sleeps.includes(5_000));
   assert.ok(!(await isResponding(scenario.appPort)));
 });
 
-test('a missing program is reported in a sentence, with code 1', async (t) => {
-  const scenario = await runApp(t, ['/no/such/program']);
-  assert.equal(await scenario.ended, 1);
-  assert.deepEqual(scenario.errors, [
-    'fly-affinity: cannot start /no/such/program: there is no such program\n',
-  ]);
-});
+// As in a shell.
+const UNSTARTABLE: readonly (readonly [string, number, string])[] = [
+  ['/no/such/program', 127, 'there is no such program'],
+  ['no-such-program', 127, 'there is no such program'],
+  ['/etc/passwd', 126, 'it is not an executable file'],
+  ['/etc', 126, 'it is not an executable file'],
+];
+
+for (const [command, code, reason] of UNSTARTABLE)
+  test(`${command} is reported in a sentence, with code ${code}`, async (t) => {
+    const scenario = await runApp(t, [command]);
+    assert.equal(await scenario.ended, code);
+    assert.deepEqual(scenario.errors, [`fly-affinity: cannot start ${command}: ${reason}\n`]);
+  });
