@@ -22,6 +22,7 @@ import type { Liveness } from '../fleet/liveness.ts';
 import type { UpstreamHealth } from '../proxy/upstream-health.ts';
 import type { Sidecar } from './lifecycle.ts';
 import { listen, type HttpListener } from '../http/listener.ts';
+import type { ReservedPort } from '../http/reserved-port.ts';
 import { RequestPath } from './request-path.ts';
 import { startCleanup } from '../store/cleanup.ts';
 import type { SessionStore } from '../store/store.ts';
@@ -29,8 +30,10 @@ import type { Clock } from '../clock.ts';
 import type { MachineId } from '../session.ts';
 
 export interface SidecarParts extends AdapterParts {
-  /** Awaited before the public port is opened, for an app that `run` starts. */
+  /** Requests are held until it resolves, for an app that `run` starts. */
   readonly untilAppListens?: () => Promise<void>;
+  /** The public port, if it is bound already. */
+  readonly reservedPort?: ReservedPort | undefined;
   /** When that app's process was started, in ms since the epoch. */
   readonly appStartedAt?: number | undefined;
 }
@@ -41,7 +44,7 @@ const FIRST_READING_MS = 2_000;
 type Phase = 'starting' | 'started';
 
 /**
- * Starts in this order: store, fleet, peer listener, admin listener, (the app), public listener. A
+ * Starts in this order: store, fleet, peer listener, admin listener, public listener, (the app). A
  * failure on the way stops what was started and rejects with a sentence for the operator.
  */
 export async function startSidecar(config: Config, parts: SidecarParts): Promise<Sidecar> {
@@ -95,9 +98,9 @@ class RunningSidecar implements Sidecar {
     const { host } = this.#config;
     const peer = await this.#listen(listeners.peer, this.#config.peerPort);
     const admin = await this.#startAdmin(host, opened.store, explain);
-    await this.#parts.untilAppListens?.();
-    const publicPort = await this.#listen(listeners.edge, this.#config.port);
+    const publicPort = await this.#listenPublicly(listeners.edge);
     this.#ports = { public: publicPort, peer, admin };
+    await this.#awaitApp(path);
     this.#upstreamHealth.start();
     this.#phase = 'started';
     await heartbeats.sendNow();
@@ -206,6 +209,35 @@ class RunningSidecar implements Sidecar {
     return opened;
   }
 
+  async #listenPublicly(listener: HttpListener): Promise<number> {
+    const { reservedPort } = this.#parts;
+    if (!reservedPort) return this.#listen(listener, this.#config.port);
+    await reservedPort.handOver(listener.server);
+    this.#stops.push(() => listener.close(STOP_GRACE_MS));
+    return reservedPort.port;
+  }
+
+  /** Requests that arrive before the app go to it as they come once START_TIMEOUT_MS is over. */
+  async #awaitApp({ startGate }: RequestPath): Promise<void> {
+    const { untilAppListens, clock, logger } = this.#parts;
+    const { startTimeoutMs } = this.#config;
+    this.#stops.push(() => startGate.refuse());
+    const cancel = clock.after(startTimeoutMs, () => {
+      if (untilAppListens)
+        logger.error(
+          { startTimeoutMs },
+          'the app accepts no connections: requests are not held longer',
+        );
+      startGate.open();
+    });
+    try {
+      await untilAppListens?.();
+    } finally {
+      cancel();
+    }
+    startGate.open();
+  }
+
   #assemble({ store }: OpenedStore): RequestPath {
     // Stops after the requests, whose failures it receives.
     this.#stops.push(() => this.#upstreamHealth.stop());
@@ -223,6 +255,7 @@ class RunningSidecar implements Sidecar {
       isServing: () => this.#phase !== 'starting',
     });
     this.#path = path;
+    if (this.#parts.untilAppListens) path.startGate.close();
     this.#stops.push(() => path.stop());
     return path;
   }

@@ -18,6 +18,7 @@ import { createPeerUpstreams, type PeerUpstreams } from '../proxy/peer-attempt.t
 import type { ProxyParts } from '../proxy/proxied-request.ts';
 import { QUIET_MS, RequestRecorder } from '../proxy/request-record.ts';
 import { SeenProtocols } from '../proxy/seen-protocols.ts';
+import { StartGate } from '../proxy/start-gate.ts';
 import { createVia } from '../proxy/attempt-request.ts';
 import type { Decision } from '../routing/decision.ts';
 import { createExplain, type Explain } from '../routing/explain.ts';
@@ -50,6 +51,7 @@ export class RequestPath {
   readonly heartbeats: Heartbeats;
   readonly sessions: OwnedSessions;
   readonly seenProtocols: SeenProtocols;
+  readonly startGate: StartGate;
   readonly #parts: RequestPathParts;
   readonly #engine: HttpEngine;
   readonly #cookie: AffinityCookie | undefined;
@@ -69,6 +71,12 @@ export class RequestPath {
     this.sessions = new OwnedSessions(parts);
     const { peers } = this.sessions;
     this.#engine = new HttpEngine(parts);
+    const { shared, limits } = this.#engine;
+    this.startGate = new StartGate({
+      budget: shared.budget,
+      headBytes: limits.headBytes,
+      bodyBytes: limits.connectionBufferBytes,
+    });
     this.#cookie = createCookie(parts);
     this.#router = createRouter(parts, this.sessions, this.#cookie);
     this.#actionFor = createActions({ directory, replayTimeoutMs: config.replayTimeoutMs });
@@ -164,6 +172,7 @@ export class RequestPath {
         createRequestIdReader(config.protocols, { hints: config.hints }),
       ),
       heldBodies: new HeldBodies(this.#engine.shared.budget, clock),
+      startGate: this.startGate,
       actionFor: this.#actionFor,
       recorder: this.#recorder,
       discoverer: this.#discoverer,

@@ -48,16 +48,17 @@ export interface SidecarProcess extends EndingParts {
   readonly config: Config;
   readonly signals: Signals;
   /**
-   * Starts the sidecar and logs one line. The public port waits for `isAppServing`; undefined if that
-   * resolves to false, or if a signal arrives before. `appStartedAt`: when `run` started the app, in ms
-   * since the epoch. Rejects if a part can't be started.
+   * Starts the sidecar and logs one line. Undefined if `isAppServing` resolves to false, or if a signal
+   * arrives before. Rejects if a part can't be started.
    */
-  readonly start: (
-    isAppServing?: () => Promise<boolean>,
-    appStartedAt?: number,
-  ) => Promise<Sidecar | undefined>;
+  readonly start: (options?: StartOptions) => Promise<Sidecar | undefined>;
   /** Logs why the sidecar, or the app, can't be started; returns the exit code. */
   readonly fail: (error: unknown) => number;
+}
+
+export interface StartOptions extends Pick<SidecarParts, 'reservedPort' | 'appStartedAt'> {
+  /** Requests are held until it resolves; true by default. */
+  readonly isAppServing?: () => Promise<boolean>;
 }
 
 /** Resolves to the exit code. */
@@ -119,12 +120,12 @@ function createStart(
   parts: SidecarParts,
   signals: Signals,
 ): SidecarProcess['start'] {
-  return async (isAppServing = () => Promise.resolve(true), appStartedAt) => {
+  return async ({ isAppServing = () => Promise.resolve(true), ...options } = {}) => {
     const untilAppListens = async (): Promise<void> => {
       if (!(await isAppServing()) || signals.haveCome()) throw new StartCalledOff();
     };
     const sidecar = await unlessCalledOff(
-      startSidecar(config, { ...parts, untilAppListens, appStartedAt }),
+      startSidecar(config, { ...parts, ...options, untilAppListens }),
     );
     if (sidecar) logStart(parts.logger, config, sidecar);
     collectGarbage();

@@ -8,9 +8,10 @@
  *     |      +--------- app exits -------+------------------------+----------------------+--> ended
  *     +--start fails--> SIGTERM to the app --------------------------------------------------+
  *
- * A signal to the app reaches all its processes. What is left of them STOP_TIMEOUT_MS after the first, or at
+ * The public port is bound before the app starts; requests wait until the app serves. A signal to the app reaches all its processes. What is left of them STOP_TIMEOUT_MS after the first, or at
  * the next signal after the app has ended, is killed.
  */
+import { reservePort, type ReservedPort } from '../http/reserved-port.ts';
 import { portOf } from '../config/checks.ts';
 import { environmentOfApp } from '../config/environment.ts';
 import { startSidecar } from '../app/app.ts';
@@ -27,6 +28,7 @@ import {
   runSidecarProcess,
   type ProcessContext,
   type SidecarProcess,
+  type StartOptions,
   type StartSidecar,
 } from '../app/sidecar-process.ts';
 import { reportMistake, type CommandModule } from './command.ts';
@@ -34,7 +36,8 @@ import { reportMistake, type CommandModule } from './command.ts';
 export const USAGE = `Usage: fly-affinity run -- CMD ARGS
 
 Starts the app as a child process, with PORT set to the port of UPSTREAM_URL, and runs the sidecar in
-front of it. The public port opens when the app's port accepts connections. The first signal drains, and then
+front of it. The public port opens first; requests wait until the app's port accepts connections, for
+START_TIMEOUT_MS at most. The first signal drains, and then
 reaches the app; the second reaches it at once. All processes of the app get it, and are killed if they do not
 exit within STOP_TIMEOUT_MS. Ends with the exit code of the app; 127 if there is no such program, 126 if it
 can't be executed.
@@ -56,22 +59,37 @@ export function runWithApp(
   command: readonly string[],
 ): Promise<number> {
   return runSidecarProcess(context, start, async (own) => {
-    const startedAt = own.clock.now();
-    const app = await startApp(command, appOptions(context, own));
-    const onExit = (): void => app.processes.endNow();
-    // The app has a process group of its own: it would outlive the sidecar.
-    context.events.on('exit', onExit);
-    own.logger.info({ port: portOf(own.config.upstreamUrl) }, 'app started');
+    const reservedPort = await reservePort(own.config, own.config.maxConnections);
     try {
-      return await superviseApp(app, startedAt, own);
-    } catch (error) {
-      // Reported before waiting for the app, which may take long.
-      return own.fail(error);
+      return await runBehind(reservedPort, command, context, own);
     } finally {
-      await endApp(app, own);
-      context.events.off('exit', onExit);
+      await reservedPort.close();
     }
   });
+}
+
+/** The public port is bound before the app runs, which would take it otherwise. */
+async function runBehind(
+  reservedPort: ReservedPort,
+  command: readonly string[],
+  context: ProcessContext,
+  own: SidecarProcess,
+): Promise<Ending> {
+  const appStartedAt = own.clock.now();
+  const app = await startApp(command, appOptions(context, own));
+  const onExit = (): void => app.processes.endNow();
+  // The app has a process group of its own: it would outlive the sidecar.
+  context.events.on('exit', onExit);
+  own.logger.info({ port: portOf(own.config.upstreamUrl) }, 'app started');
+  try {
+    return await superviseApp(app, { reservedPort, appStartedAt }, own);
+  } catch (error) {
+    // Reported before waiting for the app, which may take long.
+    return own.fail(error);
+  } finally {
+    await endApp(app, own);
+    context.events.off('exit', onExit);
+  }
 }
 
 function appOptions(
@@ -93,11 +111,11 @@ function appOptions(
 
 async function superviseApp(
   app: AppProcess,
-  startedAt: number,
+  options: StartOptions,
   own: SidecarProcess,
 ): Promise<Ending> {
   const { signals, logger } = own;
-  const starting = own.start(() => isServing(app, own), startedAt);
+  const starting = own.start({ ...options, isAppServing: () => isServing(app, own) });
   const isAborted = Promise.race([signals.nth(1), app.ended]).then(() => undefined);
   const sidecar = await Promise.race([starting, isAborted]);
   if (!sidecar) return endBeforeServing(app, starting, own);

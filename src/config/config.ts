@@ -64,6 +64,7 @@ export interface Config {
   readonly replayCacheable: boolean;
   readonly replayMaxBodyBytes: number;
   readonly drainTimeoutMs: number;
+  readonly startTimeoutMs: number;
   readonly stopTimeoutMs: number;
   readonly logLevel: LogLevel;
   readonly identity: Identity;
@@ -208,6 +209,7 @@ function configFrom(values: SettingValues, random: () => number): Config {
     replayCacheable: values.REPLAY_CACHEABLE,
     replayMaxBodyBytes: values.REPLAY_MAX_BODY_BYTES,
     drainTimeoutMs: values.DRAIN_TIMEOUT_MS,
+    startTimeoutMs: values.START_TIMEOUT_MS,
     stopTimeoutMs: values.STOP_TIMEOUT_MS,
     logLevel: values.LOG_LEVEL,
     identity,

@@ -261,6 +261,11 @@ export const SETTINGS = {
     milliseconds(0, MAX_KILL_TIMEOUT_MS - 1000),
     'Longest drain after the first signal. It ends earlier, when no request is open and none has come for a second. Keep it below `kill_timeout` of `fly.toml`.',
   ),
+  START_TIMEOUT_MS: setting(
+    '30000',
+    milliseconds(0, MAX_KILL_TIMEOUT_MS),
+    'With `run`: how long requests wait for the app to accept its first connection. Those that exceed the memory for it (half of `MAX_BUFFERED_BYTES`) get 503.',
+  ),
   STOP_TIMEOUT_MS: setting(
     '5000',
     milliseconds(0, MAX_KILL_TIMEOUT_MS),

@@ -56,6 +56,15 @@ const CLOSE_CHECK_MS = 20;
 const TOO_MANY =
   'HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n';
 
+export const SERVER_OPTIONS = {
+  allowHalfOpen: true,
+  noDelay: true,
+  // Detects a client that has vanished without a FIN, even if a stream sends nothing.
+  keepAlive: true,
+  keepAliveInitialDelay: TCP_KEEP_ALIVE_MS,
+  highWaterMark: HIGH_WATER_MARK,
+} as const;
+
 export function createHttpListener(options: HttpListenerOptions): HttpListener {
   const { limits, clock, protectedNames, selectedNames = [] } = options;
   const connections = new Set<ClientConnection>();
@@ -71,17 +80,7 @@ export function createHttpListener(options: HttpListenerOptions): HttpListener {
       if (isClosing && connections.size === 0) allClosed.resolve(undefined);
     },
   };
-  const server = createServer(
-    {
-      allowHalfOpen: true,
-      noDelay: true,
-      // Detects a client that has vanished without a FIN, even if a stream sends nothing.
-      keepAlive: true,
-      keepAliveInitialDelay: TCP_KEEP_ALIVE_MS,
-      highWaterMark: HIGH_WATER_MARK,
-    },
-    (socket) => accept(socket),
-  );
+  const server = createServer(SERVER_OPTIONS, (socket) => accept(socket));
 
   function accept(socket: Socket): void {
     if (connections.size < limits.connections) {
@@ -89,9 +88,7 @@ export function createHttpListener(options: HttpListenerOptions): HttpListener {
       return;
     }
     options.onRefusedConnection();
-    socket.on('error', () => undefined);
-    socket.write(TOO_MANY);
-    socket.destroySoon();
+    refuseConnection(socket);
   }
 
   function busyCount(): number {
@@ -117,6 +114,12 @@ export function createHttpListener(options: HttpListenerOptions): HttpListener {
   }
 
   return { server, busyCount, destroyAll, close };
+}
+
+export function refuseConnection(socket: Socket): void {
+  socket.on('error', () => undefined);
+  socket.write(TOO_MANY);
+  socket.destroySoon();
 }
 
 /* Opens a listener, and says why that failed. */

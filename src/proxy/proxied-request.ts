@@ -36,6 +36,7 @@ import {
 } from './sidecar-response.ts';
 import type { HeldBodies } from './held-bodies.ts';
 import { PeerAttempt, type PeerAttemptParts } from './peer-attempt.ts';
+import type { HeldRequest, StartGate } from './start-gate.ts';
 import type { RequestRecord, RequestRecorder } from './request-record.ts';
 
 /** What every request shares. */
@@ -49,6 +50,8 @@ export interface ProxyParts extends AppAttemptParts, PeerAttemptParts, ReceivedR
   /** Whether the session id of a request may be in its body. */
   readonly mayHaveIdInBody: (head: RequestHead) => boolean;
   readonly heldBodies: Pick<HeldBodies, 'begin'>;
+  /** For requests that come before the app listens. */
+  readonly startGate: Pick<StartGate, 'isOpen' | 'hold' | 'release'>;
   readonly recorder: Pick<RequestRecorder, 'begin'>;
   /** The edge returned a request as undelivered, or a client pretends that it did. */
   readonly onReplayFailed: (reason: ReplayFailureReason | 'other') => void;
@@ -61,18 +64,19 @@ export interface ProxyParts extends AppAttemptParts, PeerAttemptParts, ReceivedR
 type State = Waypoint | AppAttempt | PeerAttempt;
 
 interface Waypoint {
-  readonly kind: 'reading body' | 'routing' | 'responding' | 'closed';
+  readonly kind: 'reading body' | 'routing' | 'awaiting app' | 'responding' | 'closed';
 }
 
 /** An id may be in it. */
 const READING_BODY: State = { kind: 'reading body' };
 const ROUTING: State = { kind: 'routing' };
+const AWAITING_APP: State = { kind: 'awaiting app' };
 const RESPONDING: State = { kind: 'responding' };
 const CLOSED: State = { kind: 'closed' };
 
 export class ProxiedRequest
   extends ReceivedRequest
-  implements AttemptedRequest, IncomingRequestListener
+  implements AttemptedRequest, IncomingRequestListener, HeldRequest
 {
   readonly record: RequestRecord;
   readonly #parts: ProxyParts;
@@ -156,7 +160,8 @@ export class ProxiedRequest
     this.record.routed = routed;
     switch (action.kind) {
       case 'local':
-        this.#attempt(new AppAttempt(this, routed, this.#parts));
+        if (this.#parts.startGate.isOpen) this.#attempt(new AppAttempt(this, routed, this.#parts));
+        else this.#awaitApp();
         break;
       case 'forward':
         this.#attempt(new PeerAttempt(this, action.peer, routed, this.#parts));
@@ -172,6 +177,28 @@ export class ProxiedRequest
     attempt.start();
   }
 
+  // Before the app listens
+
+  get hasBody(): boolean {
+    return this.incoming.hasBody;
+  }
+
+  #awaitApp(): void {
+    if (this.#parts.startGate.hold(this)) this.#state = AWAITING_APP;
+    else this.refuse('app-starting');
+  }
+
+  /** Routes anew: another Machine may have claimed the session meanwhile. */
+  onGateOpen(): void {
+    this.#state = ROUTING;
+    this.#guarded(() => this.#route());
+  }
+
+  onGateRefused(): void {
+    this.#state = ROUTING;
+    this.#guarded(() => this.refuse('app-starting'));
+  }
+
   takeBody(): Buffer | undefined {
     const unsent = this.#unsentBody;
     this.#unsentBody = undefined;
@@ -181,7 +208,7 @@ export class ProxiedRequest
   // Responses of the sidecar itself
 
   /** Before the owner lookup. */
-  refuse(why: 'loop-detected' | 'overloaded'): void {
+  refuse(why: 'loop-detected' | 'overloaded' | 'app-starting'): void {
     this.#carryOut(this.#parts.router.decideEarly(why));
   }
 
@@ -337,6 +364,7 @@ export class ProxiedRequest
     if (this.isClosed) return;
     this.#currentAttempt?.close();
     this.#endHold?.();
+    if (this.#state === AWAITING_APP) this.#parts.startGate.release(this);
     this.#state = CLOSED;
     this.record.end(this);
   }

@@ -176,12 +176,13 @@ const UNKNOWN_CLIENT_ID: Table<NoOwner> = [
   ...TO_PLACE,
 ];
 
-/** Decided by the request head, before the owner lookup. */
+/** Decided without the table. */
 export const EARLY_DECISIONS = {
   'malformed-request': { kind: 'refuse', status: 400, why: 'malformed-request' },
   'loop-detected': { kind: 'refuse', status: 508, why: 'loop-detected' },
   overloaded: { kind: 'refuse', status: 503, why: 'overloaded' },
   'conflicting-ids': { kind: 'refuse', status: 400, why: 'conflicting-ids' },
+  'app-starting': { kind: 'refuse', status: 503, why: 'app-starting' },
 } as const satisfies Readonly<Record<string, Decision>>;
 
 /** Another Machine won the claim. For a peer's forward: its next request finds the winner. */
@@ -211,11 +212,12 @@ const OTHER_ROWS: readonly RowText[] = [
   { number: 44, decision: 'refuse 508', whys: ['loop-detected'] },
   { number: 45, decision: 'refuse 503', whys: ['overloaded'] },
   { number: 46, decision: 'refuse 400', whys: ['conflicting-ids'] },
-  { number: 47, decision: 'refuse 421', whys: ['moved'] },
-  { number: 48, decision: 'forward', whys: ['claim-lost'] },
-  { number: 49, decision: 'replay', whys: ['claim-lost'] },
-  { number: 50, decision: 'local, may take over', whys: ['placed'] },
-  { number: 51, decision: 'local, may claim, in doubt', whys: ['placed'] },
+  { number: 47, decision: 'refuse 503', whys: ['app-starting'] },
+  { number: 48, decision: 'refuse 421', whys: ['moved'] },
+  { number: 49, decision: 'forward', whys: ['claim-lost'] },
+  { number: 50, decision: 'replay', whys: ['claim-lost'] },
+  { number: 51, decision: 'local, may take over', whys: ['placed'] },
+  { number: 52, decision: 'local, may claim, in doubt', whys: ['placed'] },
 ];
 
 /** Every row once. */

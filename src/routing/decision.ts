@@ -25,6 +25,7 @@ export const WHYS = [
   'malformed-request',
   'loop-detected',
   'overloaded',
+  'app-starting',
 ] as const;
 export type Why = (typeof WHYS)[number];
 

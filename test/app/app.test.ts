@@ -49,7 +49,7 @@ describe('a start', () => {
     for (const port of Object.values(ports)) assert.ok(await isListening(port));
   });
 
-  test('opens the public port last, when the app responds, and is not ready before', async (t) => {
+  test('opens the public port last, before the app responds, and is not ready until it does', async (t) => {
     const [PORT, PEER_PORT, ADMIN_PORT] = [
       await freePort(),
       await freePort(),
@@ -62,7 +62,7 @@ describe('a start', () => {
       const { status, reason } = await readinessAt(Number(ADMIN_PORT));
       assert.deepEqual([status, reason], [503, 'starting']);
       assert.ok(await isListening(Number(PEER_PORT)));
-      assert.ok(!(await isListening(Number(PORT))));
+      assert.ok(await isListening(Number(PORT)));
     };
     const sidecar = await startTestSidecar(t, await serveSessionApp(t), env, { untilAppListens });
     assert.equal(checkCount, 1);

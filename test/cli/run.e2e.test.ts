@@ -84,6 +84,7 @@ async function runApp(
         UPSTREAM_URL: `http://127.0.0.1:${appPort}`,
         LOG_LEVEL: 'silent',
         SESSION_STORE_URL: 'memory:',
+        PORT: '0',
         ...env,
       },
       clock: systemClock,

@@ -100,7 +100,7 @@ test('a failed start is reported immediately, and the next signal kills an app t
     require('node:net').createServer().listen(process.env.PORT, '127.0.0.1');`;
   const child = start(t, {
     args: ['run', '--', process.execPath, '-e', script],
-    env: { UPSTREAM_URL: `http://127.0.0.1:${await freePort()}`, PORT: taken },
+    env: { UPSTREAM_URL: `http://127.0.0.1:${await freePort()}`, ADMIN_PORT: taken },
   });
   assert.ok(child.stderr);
   const [[message], { pid }] = await Promise.all([

@@ -70,6 +70,7 @@ test('no setting is required', () => {
     replayCacheable: false,
     replayMaxBodyBytes: 1_000_000,
     drainTimeoutMs: 25_000,
+    startTimeoutMs: 30_000,
     stopTimeoutMs: 5_000,
     logLevel: 'info',
     identity: {
