@@ -225,7 +225,7 @@ class RunningSidecar implements Sidecar {
     const cancel = clock.after(startTimeoutMs, () => {
       if (untilAppListens)
         logger.error(
-          { startTimeoutMs },
+          { startTimeoutMs, upstream: this.#config.upstreamUrl.origin },
           'the app accepts no connections: requests are not held longer',
         );
       startGate.open();

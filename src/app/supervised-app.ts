@@ -141,7 +141,12 @@ export async function awaitPort(options: AwaitPortOptions): Promise<boolean> {
   return false;
 }
 
-function canConnect({ host, port, clock, signal }: AwaitPortOptions): Promise<boolean> {
+/** An IPv6 address has brackets only in a URL. */
+export function hostOf({ hostname }: URL): string {
+  return hostname.replace(/^\[(.*)\]$/, '$1');
+}
+
+export function canConnect({ host, port, clock, signal }: AwaitPortOptions): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect({ host, port, signal });
     const end = (isConnected: boolean): void => {

@@ -15,7 +15,14 @@ import { reservePort, type ReservedPort } from '../http/reserved-port.ts';
 import { portOf } from '../config/checks.ts';
 import { environmentOfApp } from '../config/environment.ts';
 import { startSidecar } from '../app/app.ts';
-import { awaitPort, startApp, type AppOptions, type AppProcess } from '../app/supervised-app.ts';
+import { reportEarlyExit, warnIfPlaceIsTaken, watchForOtherPlaces } from '../app/misplaced-app.ts';
+import {
+  awaitPort,
+  hostOf,
+  startApp,
+  type AppOptions,
+  type AppProcess,
+} from '../app/supervised-app.ts';
 import {
   abortStart,
   isOverWithin,
@@ -37,10 +44,9 @@ export const USAGE = `Usage: fly-affinity run -- CMD ARGS
 
 Starts the app as a child process, with PORT set to the port of UPSTREAM_URL, and runs the sidecar in
 front of it. The public port opens first; requests wait until the app's port accepts connections, for
-START_TIMEOUT_MS at most. The first signal drains, and then
-reaches the app; the second reaches it at once. All processes of the app get it, and are killed if they do not
-exit within STOP_TIMEOUT_MS. Ends with the exit code of the app; 127 if there is no such program, 126 if it
-can't be executed.
+START_TIMEOUT_MS at most. The first signal drains, and then reaches the app; the second reaches it at once. All
+processes of the app get it, and are killed if they do not exit within STOP_TIMEOUT_MS. Ends with the exit code
+of the app; 127 if there is no such program, 126 if it can't be executed.
 `;
 
 export const execute: CommandModule['execute'] = ([dashes, ...command], context) => {
@@ -75,6 +81,7 @@ async function runBehind(
   context: ProcessContext,
   own: SidecarProcess,
 ): Promise<Ending> {
+  await warnIfPlaceIsTaken(own);
   const appStartedAt = own.clock.now();
   const app = await startApp(command, appOptions(context, own));
   const onExit = (): void => app.processes.endNow();
@@ -118,29 +125,32 @@ async function superviseApp(
   const starting = own.start({ ...options, isAppServing: () => isServing(app, own) });
   const isAborted = Promise.race([signals.nth(1), app.ended]).then(() => undefined);
   const sidecar = await Promise.race([starting, isAborted]);
-  if (!sidecar) return endBeforeServing(app, starting, own);
+  if (!sidecar) {
+    const publicPort = options.reservedPort?.port;
+    if (!signals.haveCome()) reportEarlyExit(await app.ended, publicPort, own);
+    return endBeforeServing(app, starting, own);
+  }
   const code = await superviseBoth(app, sidecar, own);
   await stopSidecar(sidecar, logger);
   return code;
 }
 
 /** False if the app exits, or a signal arrives, before the port of the app accepts connections. */
-function isServing(
-  app: AppProcess,
-  { config, logger, clock, signals }: SidecarProcess,
-): Promise<boolean> {
+function isServing(app: AppProcess, own: SidecarProcess): Promise<boolean> {
+  const { config, logger, clock, signals } = own;
   const waiting = new AbortController();
   const stopWaiting = (): void => waiting.abort();
   void app.ended.then(stopWaiting);
   void signals.nth(1).then(stopWaiting);
+  const stopWatching = watchForOtherPlaces(app.processes, own);
   return awaitPort({
-    host: config.upstreamUrl.hostname.replace(/^\[(.*)\]$/, '$1'),
+    host: hostOf(config.upstreamUrl),
     port: portOf(config.upstreamUrl),
     clock,
     signal: waiting.signal,
     onWaiting: (waitedMs) =>
       logger.info({ upstream: config.upstreamUrl.origin, waitedMs }, 'waiting for the app'),
-  });
+  }).finally(stopWatching);
 }
 
 /** Nothing has to be drained: each signal goes to the app at once, while the sidecar stops. */
