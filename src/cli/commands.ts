@@ -1,6 +1,7 @@
 /** The commands of `fly-affinity`: a new one is a file (see command.ts) and a line in this table. */
 import { print, reportMistake, type Command, type CommandContext } from './command.ts';
 import { systemClock } from '../clock.ts';
+import type { Environment } from '../config/environment.ts';
 import { readVersion } from '../package.ts';
 
 // prettier-ignore
@@ -40,12 +41,28 @@ export async function runCommand(
 }
 
 function contextOf(process: NodeJS.Process): CommandContext {
-  const { env, stdin, stdout, stderr } = process;
+  const { stdin, stdout, stderr } = process;
   return {
-    ...{ env, stdin, stdout, stderr, commands: COMMANDS, clock: systemClock, events: process },
+    ...{
+      env: withNodeOptions(process.env),
+      stdin,
+      stdout,
+      stderr,
+      commands: COMMANDS,
+      clock: systemClock,
+      events: process,
+    },
     random: () => Math.random(),
     printError: (text) => void stderr.write(text),
     exit: (code) => process.exit(code),
     endBy: (signal) => void process.kill(process.pid, signal),
   };
+}
+
+/** The environment as the program was started with it: main.ts and the image's `start` set NODE_OPTIONS aside. */
+function withNodeOptions({
+  FLY_AFFINITY_APP_NODE_OPTIONS: options,
+  ...env
+}: Environment): Environment {
+  return options === undefined ? env : { ...env, NODE_OPTIONS: options };
 }
