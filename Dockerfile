@@ -9,7 +9,8 @@
 #   CMD ["python", "server.py"]
 #
 # The folder brings its own Node.js; the image it goes into has to be of Debian 12, Ubuntu 22.04 or newer
-# (glibc 2.34, libstdc++). `start` gives up root, and so does the app: RUN_AS=uid:gid names another user.
+# (glibc 2.34, libstdc++). Sidecar and app run as the user of that image; if that is root, RUN_AS=uid:gid gives
+# up root for both.
 
 # Debian, not Alpine: the same C library as most apps' images, and setpriv to give up root.
 FROM node:24-slim AS base
@@ -29,6 +30,10 @@ FROM base AS dependencies
 RUN npm ci --ignore-scripts --omit=dev \
   && rm -rf node_modules/better-sqlite3/deps node_modules/better-sqlite3/src
 
+# The first process of a container, which has to reap orphans. Static, for every image.
+FROM node:24-slim AS init
+RUN apt-get update && apt-get install --yes --no-install-recommends tini
+
 FROM node:24-slim
 WORKDIR /opt/fly-affinity
 COPY --from=base /usr/local/bin/node bin/node
@@ -36,29 +41,12 @@ COPY --from=dependencies /build/node_modules node_modules
 COPY --from=compiled /build/dist dist
 COPY package.json LICENSE ./
 COPY src/docs src/docs
-COPY --chmod=755 <<'START' start
-#!/bin/sh
-# A fresh volume belongs to root: hand the store's folder over, then give up root for good. The last
-# step is an exec, so that signals reach the sidecar itself.
-set -eu
-if [ "$(id -u)" != 0 ]; then
-  exec /opt/fly-affinity/bin/node /opt/fly-affinity/dist/main.js "$@"
-fi
-user=${FLY_AFFINITY_RUN_AS:-${RUN_AS:-1000:1000}}
-as_user="setpriv --reuid=${user%:*} --regid=${user#*:} --clear-groups --inh-caps=-all"
-store=${FLY_AFFINITY_SESSION_STORE_PATH:-${SESSION_STORE_PATH:-/data/session-store.sqlite}}
-case $store in /*)
-  folder=$(dirname "$store")
-  # Whatever fails here, the sidecar says so itself, and keeps its sessions in memory.
-  mkdir -p "$folder" || true
-  $as_user test -w "$folder" || chown "$user" "$folder" || true
-  for file in "$store" "$store-wal" "$store-shm"; do
-    if [ -e "$file" ]; then chown "$user" "$file" || true; fi
-  done
-esac
-exec $as_user "$0" "$@"
-START
+COPY --from=init /usr/bin/tini-static bin/tini
+COPY --from=init /usr/share/doc/tini/copyright bin/tini.copyright
+COPY --chmod=755 .config/start start
 
+# Of this image only: a folder that is copied keeps the user of the image it goes into.
+ENV RUN_AS=1000:1000
 ENV NODE_ENV=production
 VOLUME /data
 # The edge, the other sidecars, Prometheus and the health checks.

@@ -49,7 +49,7 @@ export function checkVolume(facts: VolumeFacts, isNeeded: boolean): Finding[] {
       severity(
         `${directory} is not writable (${writeError}).`,
         `${why} A new volume belongs to root.`,
-        `start the sidecar with /opt/fly-affinity/start, or run chown 1000:1000 ${directory}`,
+        `start the sidecar with /opt/fly-affinity/start as root and RUN_AS=uid:gid, or run chown uid:gid ${directory}`,
       ),
     ];
   }
