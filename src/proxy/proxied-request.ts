@@ -364,7 +364,7 @@ export class ProxiedRequest
     if (this.isClosed) return;
     this.#currentAttempt?.close();
     this.#endHold?.();
-    if (this.#state === AWAITING_APP) this.#parts.startGate.release(this);
+    if (!this.#parts.startGate.isOpen) this.#parts.startGate.release(this);
     this.#state = CLOSED;
     this.record.end(this);
   }

@@ -133,6 +133,27 @@ describe('before the app listens', () => {
     assert.equal((await held).status, 200);
   });
 
+  test('a request whose body is malformed meanwhile gets its 400 once, and makes room', async (t) => {
+    const settings = { MAX_BUFFERED_BYTES: '1048576' };
+    const { url, appPort, openGate } = await startWaiting(t, settings);
+    const head = 'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n';
+    // More than fit into the memory at once.
+    for (let i = 0; i < 16; i += 1) {
+      const client = await openRawClient(Number(new URL(url).port));
+      client.send(`${head}3\r\nabc\r\n`);
+      client.send('zz\r\n');
+      const received = await client.untilClosed();
+      assert.match(received, /^HTTP\/1\.1 400 /);
+      assert.equal(received.match(/HTTP\/1\.1 /g)?.length, 1);
+    }
+    const served = fetch(url);
+    const app = createServer((_, res) => res.end('served'));
+    await new Promise<void>((resolve) => app.listen(appPort, '127.0.0.1', resolve));
+    t.after(() => void app.close());
+    await openGate();
+    assert.equal(await (await served).text(), 'served');
+  });
+
   test('no request waits longer than START_TIMEOUT_MS', async (t) => {
     const { url, log } = await startWaiting(t, { START_TIMEOUT_MS: '300' });
     const held = await fetch(url);
