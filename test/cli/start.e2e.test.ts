@@ -17,7 +17,7 @@ const TYPO = { SESSION_STORE_PAHT: '/nowhere' };
 const TYPO_WARNING = 'SESSION_STORE_PAHT is not a setting; did you mean SESSION_STORE_PATH?';
 
 /** A store that another process keeps locked: its open hangs for ten seconds and more. */
-function lockedStore(t: TestContext): Readonly<Record<string, string>> {
+function lockStore(t: TestContext) {
   const directory = mkdtempSync(join(tmpdir(), 'fly-affinity-'));
   const path = join(directory, 'sessions.db');
   const database = new Database(path);
@@ -26,8 +26,11 @@ function lockedStore(t: TestContext): Readonly<Record<string, string>> {
     database.close();
     rmSync(directory, { recursive: true });
   });
-  return { SESSION_STORE_URL: '', SESSION_STORE_PATH: path };
+  const env = { SESSION_STORE_URL: '', SESSION_STORE_PATH: path };
+  return { env, unlock: () => database.close() };
 }
+
+const lockedStore = (t: TestContext): Readonly<Record<string, string>> => lockStore(t).env;
 
 /** A resolver that receives every query and responds to none. */
 async function unresponsiveResolver(t: TestContext) {
@@ -97,15 +100,21 @@ test('a failed start is reported immediately, and the next signal kills an app t
   const taken = String(await listen(blocker, { host: '127.0.0.1', port: 0 }));
   t.after(() => blocker.close());
   const script = `process.on('SIGTERM', () => console.log('{"msg":"ignored","pid":' + process.pid + '}'));
-    require('node:net').createServer().listen(process.env.PORT, '127.0.0.1');`;
+    require('node:net').createServer().listen(process.env.PORT, '127.0.0.1',
+      () => console.log('{"msg":"listening"}'));`;
+  // The start goes on, and fails, when the app is ready for the signal.
+  const { env, unlock } = lockStore(t);
   const child = start(t, {
     args: ['run', '--', process.execPath, '-e', script],
-    env: { UPSTREAM_URL: `http://127.0.0.1:${await freePort()}`, ADMIN_PORT: taken },
+    env: { ...env, UPSTREAM_URL: `http://127.0.0.1:${await freePort()}`, ADMIN_PORT: taken },
   });
   assert.ok(child.stderr);
+  const lines = linesOf(child);
+  await lineWithMessage(lines, 'listening');
+  unlock();
   const [[message], { pid }] = await Promise.all([
     once(child.stderr, 'data') as Promise<[Buffer]>,
-    lineWithMessage(linesOf(child), 'ignored'),
+    lineWithMessage(lines, 'ignored'),
   ]);
   t.after(() => isRunning(pid) && process.kill(Number(pid), 'SIGKILL'));
   assert.equal(

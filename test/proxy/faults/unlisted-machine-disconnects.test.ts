@@ -48,6 +48,7 @@ async function setUp(t: TestContext): Promise<Setup> {
     proxy: {
       router: { route },
       via,
+      startGate: { isOpen: true },
       recorder: new RequestRecorder({
         ...{ clock: systemClock, logger: nullLogger, metrics: nullMetrics },
       }),
