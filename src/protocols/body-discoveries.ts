@@ -17,10 +17,11 @@ import { detachedCopy, type MachineId } from '../session.ts';
 
 /** One way in which bodies reveal ids. */
 export interface BodyDiscoverer {
-  /** Whether the response to this request may reveal an id. */
-  mayRevealId(request: RequestHead, ids: RequestIds): boolean;
-  /** Whether to request that response uncompressed: an inspector can't read compressed bytes. */
-  needsPlainBody(request: RequestHead): boolean;
+  /**
+   * Whether the response to this request may reveal an id that can't be found in compressed bytes: the response has
+   * to be requested uncompressed.
+   */
+  needsPlainBody(request: RequestHead, ids: RequestIds): boolean;
   /** An inspector for this response, if its body may reveal an id. */
   open(request: RequestHead, ids: RequestIds, response: ResponseHead): OpenedInspector | undefined;
 }
@@ -45,32 +46,19 @@ export function createBodyDiscoverers(
   protocols: readonly Protocol[],
   options: BodyDiscovererOptions,
 ): readonly BodyDiscoverer[] {
-  const bodies: Row<BodyDiscovery>[] = [];
-  const messages: Row<MessageDiscovery>[] = [];
+  const rows: Row[] = [];
   const endpoints: BodyDiscoverer[] = [];
   for (const protocol of protocols)
     for (const discovery of protocol.discoveries) {
-      if (discovery.from === 'body') bodies.push({ protocol, discovery });
-      else if (discovery.from === 'sse-message') messages.push({ protocol, discovery });
+      if (discovery.from === 'body' || discovery.from === 'sse-message')
+        rows.push({ protocol, discovery });
       else if (discovery.from === 'sse-endpoint')
         endpoints.push(endpointDiscoverer(protocol, discovery.names, options));
     }
-  return [
-    revealedByRequest(
-      bodies,
-      ({ contentTypes }) => contentTypes,
-      (rows) => new WholeBodyInspector(rows),
-    ),
-    revealedByRequest(
-      messages,
-      () => EVENT_STREAM,
-      (rows) => new SseMessageInspector(rows),
-    ),
-    ...endpoints,
-  ];
+  return [revealedByRequest(rows), ...endpoints];
 }
 
-interface Row<Of> {
+interface Row<Of = BodyDiscovery | MessageDiscovery> {
   readonly protocol: Protocol;
   readonly discovery: Of;
 }
@@ -79,33 +67,55 @@ interface Row<Of> {
  * Discoveries that decide themselves which requests' responses may reveal an id. Of several, each reads the same
  * bytes: the URL that creates a room may be that which creates something else in another protocol.
  */
-function revealedByRequest<Of extends BodyDiscovery | MessageDiscovery>(
-  rows: readonly Row<Of>[],
-  contentTypesOf: (discovery: Of) => readonly string[],
-  createInspector: (rows: readonly Row<Of>[]) => BodyInspector,
-): BodyDiscoverer {
-  const mayReveal = (
-    { protocol, discovery }: Row<Of>,
-    request: RequestHead,
-    ids: RequestIds,
-  ): boolean =>
-    discovery.mayRevealId(request) && (discovery.withinSession === true || !hasIdOf(protocol, ids));
+function revealedByRequest(rows: readonly Row[]): BodyDiscoverer {
   const unmarked = rows.filter(({ discovery }) => discovery.mark === undefined);
   const hasMark = createMarkCheck(rows.flatMap(({ discovery }) => discovery.mark ?? []));
-  const rowsFor = ({ target }: RequestHead): readonly Row<Of>[] =>
-    hasMark(target) ? rows : unmarked;
+  const rowsFor = ({ target }: RequestHead): readonly Row[] => (hasMark(target) ? rows : unmarked);
   return {
-    mayRevealId: (request, ids) => rowsFor(request).some((row) => mayReveal(row, request, ids)),
-    needsPlainBody: () => true,
+    needsPlainBody: (request, ids) => mayRevealId(rowsFor(request), request, ids),
     open: (request, ids, response) => {
-      const readers = rowsFor(request).filter(
+      const candidates = rowsFor(request);
+      if (!mayRevealId(candidates, request, ids)) return undefined;
+      const readers = candidates.filter(
         (row) =>
-          mayReveal(row, request, ids) && isReadable(response, contentTypesOf(row.discovery)),
+          rowMayRevealId(row, request, ids) && isReadable(response, contentTypesOf(row.discovery)),
       );
-      if (readers.length === 0) return undefined;
-      return { inspector: createInspector(readers), changesLength: false };
+      const bodies = readers.filter(isOfWholeBody);
+      if (bodies.length > 0)
+        return { inspector: new WholeBodyInspector(bodies), changesLength: false };
+      const messages = readers.filter(isOfMessage);
+      if (messages.length === 0) return undefined;
+      return { inspector: new SseMessageInspector(messages), changesLength: false };
     },
   };
+}
+
+/** Allocates nothing: every request passes here twice. */
+function mayRevealId(rows: readonly Row[], request: RequestHead, ids: RequestIds): boolean {
+  for (const row of rows) if (rowMayRevealId(row, request, ids)) return true;
+  return false;
+}
+
+function rowMayRevealId(
+  { protocol, discovery }: Row,
+  request: RequestHead,
+  ids: RequestIds,
+): boolean {
+  return (
+    discovery.mayRevealId(request) && (discovery.withinSession === true || !hasIdOf(protocol, ids))
+  );
+}
+
+function isOfWholeBody(row: Row): row is Row<BodyDiscovery> {
+  return row.discovery.from === 'body';
+}
+
+function isOfMessage(row: Row): row is Row<MessageDiscovery> {
+  return row.discovery.from === 'sse-message';
+}
+
+function contentTypesOf(discovery: BodyDiscovery | MessageDiscovery): readonly string[] {
+  return discovery.from === 'body' ? discovery.contentTypes : EVENT_STREAM;
 }
 
 /** Streams that were compressed though nothing had announced them: their paths, as many as a server may have. */
@@ -118,12 +128,13 @@ function endpointDiscoverer(
 ): BodyDiscoverer {
   const compressedPaths = new Set<string>();
   return {
-    mayRevealId: mayOpenStream,
-    needsPlainBody: ({ rawHeaders, target }) =>
-      headerIncludes(rawHeaders, STREAM_HEADER, 'text/event-stream') ||
-      (compressedPaths.size > 0 && compressedPaths.has(pathOf(target))),
-    open: (request, _, response) => {
+    needsPlainBody: (request, ids) =>
+      (headerIncludes(request.rawHeaders, STREAM_HEADER, 'text/event-stream') ||
+        (compressedPaths.size > 0 && compressedPaths.has(pathOf(request.target)))) &&
+      mayOpenStream(request, ids),
+    open: (request, ids, response) => {
       if (!isOfType(response, EVENT_STREAM) || response.statusCode === 206) return undefined;
+      if (!mayOpenStream(request, ids)) return undefined;
       const coding = codingOf(response);
       if (coding === undefined) {
         const inspector = new SseEndpointInspector({ ...options, protocol, names, request });

@@ -92,7 +92,7 @@ export function createDiscoverer(
     response: ResponseHead,
   ): OpenedInspector | undefined => {
     for (const body of bodies) {
-      const opened = body.mayRevealId(request, ids) ? body.open(request, ids, response) : undefined;
+      const opened = body.open(request, ids, response);
       if (opened) return opened;
     }
     return undefined;
@@ -101,8 +101,7 @@ export function createDiscoverer(
   return {
     // The affinity cookie is set beside cookies of the app, and bodies are inspected by their type.
     revealingHeaders: [...headers.names, 'set-cookie', 'content-type'],
-    mayRevealInBody: (head, ids) =>
-      bodies.some((body) => body.mayRevealId(head, ids) && body.needsPlainBody(head)),
+    mayRevealInBody: (head, ids) => bodies.some((body) => body.needsPlainBody(head, ids)),
     inspectHead,
   };
 }
