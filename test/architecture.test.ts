@@ -42,6 +42,7 @@ const RANKS: Readonly<Record<string, number>> = {
   'admin/': 7,
   'app/': 8,
   'doctor/': 8,
+  'probe/': 8,
   'simulator/': 9,
   'cli/sessions/': 10,
   'cli/': 11,

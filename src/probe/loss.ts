@@ -1,0 +1,67 @@
+/** Tells from a response whether the app had the session, and what it says if it had not. */
+import { asObject, asText, parseJson } from '../json.ts';
+import { splitOwnerHint } from '../protocols/owner-hint.ts';
+import { parseTypedSessionId, sessionKeyOf } from '../session.ts';
+import type { Exchange, NoResponse } from './http-client.ts';
+import type { Loss } from './probe.ts';
+
+/** A client sees no more in a response than its status, unless the protocol says more in the body. */
+export function lossOf(
+  exchange: Exchange,
+  id: string,
+  unknownSessionStatus = 404,
+): Loss | undefined {
+  if (exchange.kind === 'no-response') return { how: 'no-response', why: sayNoResponse(exchange) };
+  const { status } = exchange;
+  if (status < 400) return undefined;
+  const why = sayResponse(exchange, id);
+  if (status === unknownSessionStatus) return { how: 'unknown-session', why };
+  return { how: status >= 502 && status <= 504 ? 'unavailable' : 'error', why };
+}
+
+const NO_RESPONSE: Readonly<Record<NoResponse['why'], string>> = {
+  timeout: 'no response in time',
+  'no-connection': 'no connection',
+  broken: 'the connection broke',
+};
+
+export function sayNoResponse({ why, code }: NoResponse): string {
+  return why === 'timeout' ? NO_RESPONSE.timeout : `${NO_RESPONSE[why]} (${code})`;
+}
+
+/** `404 Session not found` */
+export function sayExchange(exchange: Exchange, id = ''): string {
+  return exchange.kind === 'no-response' ? sayNoResponse(exchange) : sayResponse(exchange, id);
+}
+
+function sayResponse({ status, body }: { status: number; body: string }, id: string): string {
+  return `${status} ${shown(messageIn(body), id)}`.trimEnd();
+}
+
+/** The message of a JSON error in one of the usual forms, or the beginning of a text that is no page. */
+function messageIn(body: string): string {
+  const json = asObject(parseJson(body));
+  if (!json) return /^\s*</.test(body) ? '' : body;
+  const error = asObject(json.error);
+  const texts = [error?.message, json.message, json.title, json.detail, json.error];
+  return texts.map(asText).find((text) => text !== undefined) ?? '';
+}
+
+const MAX_SHOWN_CHARACTERS = 80;
+
+/** One line without the id, and without what a terminal would obey. */
+export function shown(text: string, id: string): string {
+  const masked = [id, splitOwnerHint(id)?.id ?? '']
+    .filter((secret) => secret !== '')
+    .reduce((result, secret) => result.replaceAll(secret, '(id)'), text);
+  const line = masked.replace(/[\x00-\x1f\x7f-\x9f\s]+/g, ' ').trim();
+  return line.length > MAX_SHOWN_CHARACTERS ? `${line.slice(0, MAX_SHOWN_CHARACTERS)}...` : line;
+}
+
+const SHOWN_KEY_LENGTH = 8;
+
+/** As the sidecar's log has it: without its own owner hint. */
+export function shownKeyOf(id: string): string {
+  const parsed = splitOwnerHint(id)?.id ?? parseTypedSessionId(id);
+  return parsed === undefined ? '(none)' : sessionKeyOf(parsed).slice(0, SHOWN_KEY_LENGTH);
+}
