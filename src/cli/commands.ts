@@ -10,6 +10,7 @@ export const COMMANDS: readonly Command[] = [
   { name: 'run', summary: 'start the app as a child process, and run the sidecar in front of it', load: () => import('./run.ts') },
   { name: 'simulate', summary: 'run several Machines behind a simulated Fly Proxy on this computer', load: () => import('./simulate.ts') },
   { name: 'sessions', summary: 'list, delete, export and import sessions', load: () => import('./sessions.ts') },
+  { name: 'explain', summary: 'ask the sidecar of this Machine how it would route a request, and why', load: () => import('./explain.ts') },
   { name: 'doctor', summary: 'check settings, fly.toml and this Machine, and explain what is wrong', load: () => import('./doctor.ts') },
   { name: 'dashboard', summary: 'print a dashboard for Grafana', load: () => import('./dashboard.ts') },
   { name: 'alerts', summary: 'print alert rules for Prometheus and Grafana', load: () => import('./alerts.ts') },

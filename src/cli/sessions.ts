@@ -18,6 +18,7 @@ import {
 } from './sessions/backend.ts';
 import { deleteSession, getSession, listSessions } from './sessions/inspect.ts';
 import { openSidecarBackend, probeSidecarSessions } from './sessions/sidecar-backend.ts';
+import { adminUrlOf } from './sessions/sidecar-client.ts';
 import { openStoreBackend } from './sessions/store-backend.ts';
 import { printMessage, readFirstLine, type Streams } from './sessions/streams.ts';
 import { exportSessions, importFrom, openSource } from './sessions/transfer.ts';
@@ -150,9 +151,9 @@ function readConfig(env: Environment): ToolConfig {
 }
 
 async function openDefault(config: ToolConfig, parts: BackendParts): Promise<SessionBackend> {
-  const { adminToken, adminPort, host, store } = config;
+  const { adminToken, adminPort, store } = config;
   if (adminToken === undefined || adminPort === 0) return openStoreBackend(store, parts);
-  const url = new URL(`http://${dialableHost(host)}:${adminPort}`);
+  const url = adminUrlOf(config);
   const status = await probeSidecarSessions(url, adminToken, parts.clock);
   if (status === 'available') return openSidecarBackend(url, adminToken, parts);
   if (status === 'unauthorized') {
@@ -179,9 +180,3 @@ const PROBLEMS = {
   unavailable: 'shows no sessions: it is not a sidecar, or has no ADMIN_TOKEN',
   'not-listening': 'cannot be reached: nothing listens there',
 } as const;
-
-/** A listener on every address can be reached at this one. */
-function dialableHost(host: string): string {
-  if (host === '::' || host === '0.0.0.0') return '127.0.0.1';
-  return host.includes(':') ? `[${host}]` : host;
-}

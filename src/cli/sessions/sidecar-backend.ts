@@ -1,5 +1,4 @@
 /** The sessions of a running sidecar, through `/sessions` of its admin listener. */
-import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { text as readText } from 'node:stream/consumers';
 import type { Binding, MachineId, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
@@ -18,12 +17,17 @@ import {
   withReadTimeout,
 } from '../../sessions/import.ts';
 import { CommandFailed, type BackendParts, type SessionBackend } from './backend.ts';
+import {
+  codeOf,
+  createSidecarClient,
+  failureOf,
+  RESPONSE_TIMEOUT_MS,
+  type SidecarClient,
+} from './sidecar-client.ts';
 
 /** `unavailable`: a program responds, but not with sessions. */
 export type SidecarStatus = 'available' | 'unauthorized' | 'unavailable' | 'not-listening';
 
-/** More than a store takes to fail over; less, and an operator would not know that it is waiting. */
-const RESPONSE_TIMEOUT_MS = 60_000;
 /** Each batch is a request of its own. */
 const MERGE_BATCH_SIZE = 1_000;
 
@@ -33,7 +37,7 @@ export async function probeSidecarSessions(
   token: string,
   clock: Clock,
 ): Promise<SidecarStatus> {
-  const client = createClient(url, token, clock);
+  const client = createSidecarClient(url, token, clock);
   try {
     const response = await client.send('GET', '/sessions?limit=0');
     response.resume();
@@ -53,7 +57,7 @@ export function openSidecarBackend(
   token: string,
   { clock, random }: BackendParts,
 ): SessionBackend {
-  const client = createClient(url, token, clock);
+  const client = createSidecarClient(url, token, clock);
   const explained = async <Result>(send: () => Promise<Result>): Promise<Result> => {
     try {
       return await send();
@@ -81,44 +85,8 @@ export function openSidecarBackend(
 
 const BROKEN_CONNECTION: ReadonlySet<string> = new Set(['ECONNRESET', 'EPIPE', 'ECONNREFUSED']);
 
-interface Client {
-  /** Resolves when the head of the response arrives. */
-  send(method: string, target: string, body?: string): Promise<IncomingMessage>;
-  explain(error: unknown): Error;
-  close(): void;
-}
-
-function createClient(url: URL, token: string, clock: Clock): Client {
-  const agent = new Agent({ keepAlive: true });
-  return {
-    send: (method, target, body) =>
-      new Promise((resolve, reject) => {
-        const headers = { authorization: `Bearer ${token}` };
-        const request = httpRequest(new URL(target, url), { method, headers, agent });
-        const cancel = clock.after(RESPONSE_TIMEOUT_MS, () =>
-          request.destroy(new Error('no response')),
-        );
-        request.on('error', reject);
-        request.once('close', cancel);
-        request.once('response', (response) => {
-          cancel();
-          resolve(response);
-        });
-        request.end(body);
-      }),
-    explain: (error) => explain(url, error),
-    close: () => agent.destroy(),
-  };
-}
-
-function explain({ origin }: URL, error: unknown): Error {
-  if (error instanceof CommandFailed) return error;
-  const reason = codeOf(error) || (error instanceof Error ? error.message : String(error));
-  return CommandFailed.unavailable(`the sidecar at ${origin} does not respond (${reason})`, error);
-}
-
 async function* readEntries(
-  client: Client,
+  client: SidecarClient,
   { owner, limit }: Selection,
   clock: Clock,
 ): AsyncGenerator<Binding> {
@@ -149,7 +117,7 @@ function bindingOf(item: DocumentItem): Binding {
   );
 }
 
-async function find(client: Client, key: SessionKey): Promise<Binding | undefined> {
+async function find(client: SidecarClient, key: SessionKey): Promise<Binding | undefined> {
   const response = await client.send('GET', `/sessions/${key}`);
   if (response.statusCode === 200) {
     const line = parseSessionLine(await readText(response));
@@ -161,7 +129,11 @@ async function find(client: Client, key: SessionKey): Promise<Binding | undefine
   return undefined;
 }
 
-async function remove(client: Client, key: SessionKey, ifOwner?: MachineId): Promise<boolean> {
+async function remove(
+  client: SidecarClient,
+  key: SessionKey,
+  ifOwner?: MachineId,
+): Promise<boolean> {
   const query = ifOwner === undefined ? '' : `?if-owner=${ifOwner}`;
   const response = await client.send('DELETE', `/sessions/${key}${query}`);
   if (response.statusCode !== 204 && response.statusCode !== 404) throw await failureOf(response);
@@ -170,7 +142,7 @@ async function remove(client: Client, key: SessionKey, ifOwner?: MachineId): Pro
 }
 
 async function merge(
-  client: Client,
+  client: SidecarClient,
   bindings: readonly Binding[],
   isDryRun: boolean,
 ): Promise<MergeCounts> {
@@ -189,16 +161,4 @@ function countsIn(summary: unknown): MergeCounts {
     throw CommandFailed.unavailable('the response of the sidecar is not an import summary');
   });
   return { ...NOTHING_MERGED, ...Object.fromEntries(counts) };
-}
-
-async function failureOf(response: IncomingMessage): Promise<CommandFailed> {
-  const text = await readText(response);
-  // Messages of a sidecar have only such characters; nothing else is shown on a terminal.
-  const [, message = ''] = /"(?:error|problem)":"([\w .:;,()/-]{1,200})"/.exec(text) ?? [];
-  const why = message === '' ? '' : `: ${message}`;
-  return CommandFailed.unavailable(`the sidecar responds ${response.statusCode}${why}`);
-}
-
-function codeOf(error: unknown): string {
-  return error instanceof Error && 'code' in error ? String(error.code) : '';
 }

@@ -1,5 +1,6 @@
 /** Standard input and output as the command uses them. */
 import type { Readable, Writable } from 'node:stream';
+import { MAX_SESSION_ID_BYTES } from '../../session.ts';
 
 export interface Streams {
   readonly stdin: Readable;
@@ -22,8 +23,8 @@ export function printMessage({ stderr }: Pick<Streams, 'stderr'>, message: strin
   stderr.write(`fly-affinity sessions: ${message}\n`);
 }
 
-/** Several times the longest session id. */
-const MAX_LINE_CHARACTERS = 4_096;
+/** Twice the longest session id: a character may be two bytes of UTF-8 in it. */
+const MAX_LINE_CHARACTERS = 2 * MAX_SESSION_ID_BYTES;
 
 /** Without its line break. */
 export async function readFirstLine(stdin: Readable): Promise<string> {

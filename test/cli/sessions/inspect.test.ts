@@ -10,15 +10,8 @@ import { keyOf, machineId } from '../../support/ids.ts';
 import { createMemoryLog } from '../../support/log.ts';
 import { serve, startTestSidecar } from '../../support/sidecar.ts';
 import { createPlace } from '../../store/place.ts';
-import {
-  assertSameSessions,
-  bindingOf,
-  documentOf,
-  runSessions,
-  sessionsIn,
-  type RunOptions,
-  type Ran,
-} from './support.ts';
+import { assertSameSessions, bindingOf, documentOf, runSessions, sessionsIn } from './support.ts';
+import type { Ran, RunOptions } from '../in-process.ts';
 
 const TOKEN = 'a-token-of-an-operator';
 const B = machineId('b2');

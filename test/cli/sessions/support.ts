@@ -1,10 +1,7 @@
 /** `fly-affinity sessions` within this process, and its output. */
 import assert from 'node:assert/strict';
-import { Readable, Writable } from 'node:stream';
 import type { Binding } from '../../../src/session.ts';
 import { execute } from '../../../src/cli/sessions.ts';
-import { systemClock, type Clock } from '../../../src/clock.ts';
-import type { Environment } from '../../../src/config/config.ts';
 import {
   formatEnd,
   formatSession,
@@ -12,46 +9,10 @@ import {
   parseSessionLine,
 } from '../../../src/sessions/document.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
+import { runInProcess, type Ran, type RunOptions } from '../in-process.ts';
 
-export interface Ran {
-  readonly code: number;
-  readonly output: string;
-  readonly errors: string;
-}
-
-export interface RunOptions {
-  readonly env?: Environment;
-  readonly input?: string | Readable;
-  readonly clock?: Clock;
-}
-
-export async function runSessions(
-  args: readonly string[],
-  { env = {}, input = '', clock = systemClock }: RunOptions = {},
-): Promise<Ran> {
-  const [stdout, stderr] = [createSink(), createSink()];
-  const code = await execute(args, {
-    env,
-    clock,
-    random: Math.random,
-    events: process,
-    endBy: () => undefined,
-    stdin: typeof input === 'string' ? Readable.from([Buffer.from(input)]) : input,
-    stdout,
-    stderr,
-  });
-  return { code, output: stdout.text(), errors: stderr.text() };
-}
-
-function createSink(): Writable & { text(): string } {
-  let text = '';
-  const sink = new Writable({
-    write: (chunk, _encoding, done) => {
-      text += String(chunk);
-      done();
-    },
-  });
-  return Object.assign(sink, { text: () => text });
+export function runSessions(args: readonly string[], options?: RunOptions): Promise<Ran> {
+  return runInProcess(execute, args, options);
 }
 
 const HOUR_MS = 3_600_000;

@@ -22,9 +22,8 @@ import {
   documentOf,
   runSessions,
   sessionsIn,
-  type RunOptions,
-  type Ran,
 } from './support.ts';
+import type { Ran, RunOptions } from '../in-process.ts';
 
 const TOKEN = 'a-token-of-an-operator';
 
