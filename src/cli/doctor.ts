@@ -3,15 +3,18 @@ import { parseArgs } from 'node:util';
 import { print, reportMistake, type CommandContext } from './command.ts';
 import { EXIT_CONFIG, EXIT_FAILURE } from '../app/lifecycle.ts';
 import { diagnose, type DiagnoseParts } from '../doctor/diagnose.ts';
-import { formatJson, formatText, hasErrors } from '../doctor/report.ts';
+import { hasErrors, type Section } from '../doctor/report.ts';
+import { formatAll, formatJson, formatText } from '../doctor/report-format.ts';
 
-export const USAGE = `Usage: fly-affinity doctor [--config fly.toml] [--json]
+export const USAGE = `Usage: fly-affinity doctor [--config fly.toml] [--all | --json]
 
 Checks the settings, fly.toml and, on a Fly.io Machine, the volume, the store, the DNS, the other
-Machines, the clock, the app and the sidecar that runs there. Reports what is wrong, why it matters,
-and what to write instead. Changes nothing.
+Machines, the clock, the app and the sidecar that runs there. Reports what is wrong, errors first, why
+it matters, and what to write instead. Changes nothing.
 
-  --config FILE   the fly.toml; the default is the one in this directory, if it exists
+  --config FILE   the fly.toml; the default is the fly.toml, fly.json or fly.yaml in this directory, if
+                  there is one
+  --all           also what is right, and the reason for each note
   --json          the findings as one JSON object: {ok, counts, findings: [{group, level, what, why,
                   instead}]}
 
@@ -36,11 +39,29 @@ export async function execute(
       return reportMistake(parts, parsed.message, 'doctor');
     case 'diagnose': {
       const sections = await diagnose(parsed.configFile, parts);
-      await print(parts.stdout, parsed.isJson ? formatJson(sections) : formatText(sections));
+      await print(parts.stdout, reportOf(sections, parsed.format));
       if (sections.some(({ hasMistakes }) => hasMistakes)) return EXIT_CONFIG;
       return hasErrors(sections) ? EXIT_FAILURE : 0;
     }
   }
+}
+
+type Format = 'first' | 'all' | 'json';
+
+function reportOf(sections: readonly Section[], format: Format): string {
+  switch (format) {
+    case 'first':
+      return formatText(sections);
+    case 'all':
+      return formatAll(sections);
+    case 'json':
+      return formatJson(sections);
+  }
+}
+
+function formatOf({ json, all }: { readonly json: boolean; readonly all: boolean }): Format {
+  if (json) return 'json';
+  return all ? 'all' : 'first';
 }
 
 type DoctorArguments =
@@ -50,7 +71,7 @@ type DoctorArguments =
       readonly kind: 'diagnose';
       /** Undefined: the one in this directory, if it exists. */
       readonly configFile: string | undefined;
-      readonly isJson: boolean;
+      readonly format: Format;
     };
 
 function parseDoctorArguments(args: readonly string[]): DoctorArguments {
@@ -60,12 +81,13 @@ function parseDoctorArguments(args: readonly string[]): DoctorArguments {
       options: {
         config: { type: 'string', short: 'c' },
         json: { type: 'boolean', default: false },
+        all: { type: 'boolean', default: false },
         help: { type: 'boolean', short: 'h', default: false },
       },
     });
     if (values.help) return { kind: 'help' };
     if (values.config === '') return { kind: 'mistake', message: '--config needs a file' };
-    return { kind: 'diagnose', configFile: values.config, isJson: values.json };
+    return { kind: 'diagnose', configFile: values.config, format: formatOf(values) };
   } catch (error) {
     return { kind: 'mistake', message: error instanceof Error ? error.message : String(error) };
   }

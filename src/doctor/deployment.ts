@@ -1,80 +1,111 @@
-/**
- * Checks how a deploy replaces Machines and how they stop: whether sessions, their store and the
- * memory of the app survive, and whether a drain has enough time.
- */
+/** Checks how a deploy replaces Machines: whether sessions and their store survive it. */
 import { dirname, posix } from 'node:path';
 import type { Config } from '../config/config.ts';
-import { error, note, ok, warning, type Finding } from './report.ts';
-import type { FlyToml, Service } from './fly-toml.ts';
+import { PREFIX } from '../config/environment.ts';
+import type { Change } from './change.ts';
+import { defaultGroup, groupsOf, groupsServedBy, mountOf, processesFor } from './process-groups.ts';
+import { error, fixable, note, ok, type Finding } from './report.ts';
+import type { FlyToml } from './fly-toml.ts';
 import { sidecarServices } from './service.ts';
 
 export function checkDeployment(toml: FlyToml, config: Config): Finding[] {
-  return [...checkStrategy(toml, config), ...checkMounts(toml, config), ...checkGroups(toml)];
+  return [
+    ...checkStrategy(toml, config),
+    ...checkMounts(toml, config),
+    ...checkGroups(toml),
+    ...checkContainers(toml),
+  ];
 }
 
-const ROLLING = '[deploy]\n  strategy = "rolling"';
+const ROLLING: readonly Change[] = [{ path: ['deploy', 'strategy'], value: 'rolling' }];
 
 function checkStrategy({ strategy, mounts }: FlyToml, config: Config): Finding[] {
   switch (strategy) {
     case 'bluegreen':
+    case 'canary':
       if (mounts.length > 0) {
         return [
-          error(
-            'The deploy strategy is "bluegreen" and fly.toml has [mounts].',
-            'Fly.io does not support both: a volume belongs to one Machine, and bluegreen starts new ones.',
+          fixable(
+            'error',
+            `The deploy strategy is "${strategy}" and fly.toml has [mounts].`,
+            `Fly.io does not support both: a volume belongs to one Machine, and ${strategy} starts new ones.`,
             ROLLING,
           ),
         ];
       }
-      return [warnOfNewIds(config)];
+      return strategy === 'bluegreen' ? [warnOfNewIds(config)] : [keepsIds(strategy)];
     case 'immediate':
       return [
-        warning(
+        fixable(
+          'warning',
           'The deploy strategy is "immediate": a deploy replaces all Machines at once.',
           'All Machines drain at the same time, and none can take new sessions.',
           ROLLING,
         ),
       ];
     default:
-      return [ok(`A deploy keeps the ids of the Machines (${strategy ?? 'rolling'}).`)];
+      return [keepsIds(strategy ?? 'rolling')];
   }
 }
 
+function keepsIds(strategy: string): Finding {
+  return ok(`A deploy keeps the ids of the Machines (${strategy}).`);
+}
+
 function warnOfNewIds(config: Config): Finding {
-  return warning(
+  return fixable(
+    'warning',
     'The deploy strategy is "bluegreen": each deploy creates Machines with new ids.',
     'Sessions that the app holds in memory are lost with the old Machines: their clients get ' +
       `"session not found".${usesFile(config) ? ' The SQLite file is lost too.' : ''}`,
-    usesFile(config) ? `${ROLLING}\nor set SESSION_STORE_URL to a database, as a secret` : ROLLING,
+    ROLLING,
+    usesFile(config) ? 'or set SESSION_STORE_URL to a database, as a secret' : undefined,
   );
 }
 
-function checkMounts({ mounts }: FlyToml, config: Config): Finding[] {
+/** An existing mount is never changed: its volume may hold the data of the app. */
+function checkMounts(toml: FlyToml, config: Config): Finding[] {
   if (!usesFile(config)) return [];
   const { path } = config.store;
-  if (mounts.length === 0) return [warnOfNoVolume(path)];
-  const destinations = mounts.flatMap(({ destination }) => destination ?? []);
-  const isOnVolume = destinations.some((destination) => isUnder(path, destination));
-  if (isOnVolume) return [ok(`The session store ${path} is on a volume.`)];
-  return [
-    error(
-      `SESSION_STORE_PATH is ${path}, but the volume is mounted at ${destinations.join(', ') || 'no destination'}.`,
-      'The file is on the root disk, which every deploy recreates.',
-      mountLines(path),
-    ),
-  ];
+  const groups = groupsServedBy(toml, sidecarServices(toml, config));
+  return groups.flatMap((group) => {
+    const of = toml.processGroups.length > 1 ? ` of the group ${group}` : '';
+    const { destination } = mountOf(toml, group) ?? {};
+    if (mountOf(toml, group) === undefined) return [warnOfNoVolume(toml, group, of, path)];
+    if (destination !== undefined && isUnder(path, destination)) {
+      return [ok(`The session store ${path} is on the volume${of}.`)];
+    }
+    if (destination === undefined) return [];
+    return [
+      fixable(
+        'error',
+        `SESSION_STORE_PATH is ${path}, but the volume${of} is mounted at ${destination}.`,
+        'The file is on the root disk, which every deploy recreates. Keep the mount: the app may have its data there.',
+        [{ path: ['env', `${PREFIX}SESSION_STORE_PATH`], value: storePathOn(destination) }],
+      ),
+    ];
+  });
 }
 
-function warnOfNoVolume(path: string): Finding {
-  return warning(
-    `The session store is the file ${path}, but fly.toml has no [mounts].`,
-    'The file is on the root disk, which every deploy recreates: a Machine loses its session records.',
-    `${mountLines(path)}\nor set SESSION_STORE_URL to a database, as a secret`,
-  );
+/** In a folder of its own, which can have another owner than what the app keeps there. */
+export function storePathOn(destination: string): string {
+  return posix.join(destination, 'fly-affinity', 'session-store.sqlite');
 }
 
-function mountLines(path: string): string {
-  return `[mounts]\n  source = "sessions"\n  destination = "${dirname(path)}"\n  initial_size = "1gb"`;
+function warnOfNoVolume(toml: FlyToml, group: string, of: string, path: string): Finding {
+  const what = `The session store is the file ${path}, but fly.toml has no [mounts]${of === '' ? '' : ` for the group ${group}`}.`;
+  const why =
+    'The file is on the root disk, which every deploy recreates: a Machine loses its session records.';
+  const mount = newMount(toml, [group], dirname(path));
+  const or = 'or set SESSION_STORE_URL to a database, as a secret';
+  return fixable('warning', what, why, [mount], or);
+}
+
+/** A volume for the store alone; groups that have one keep it. */
+export function newMount(toml: FlyToml, groups: readonly string[], destination: string): Change {
+  const mount = { source: 'sessions', destination, initial_size: '1gb' };
+  const value = { ...mount, ...processesFor(toml, groups) };
+  return { path: toml.mounts.length === 0 ? ['mounts'] : ['mounts', toml.mounts.length], value };
 }
 
 function usesFile({ store }: Config): boolean {
@@ -86,11 +117,10 @@ function isUnder(path: string, directory: string): boolean {
   return !relative.startsWith('..') && !posix.isAbsolute(relative);
 }
 
-/** A fleet never spans process groups. */
-function checkGroups({ processGroups, services, mounts }: FlyToml): Finding[] {
-  const served = services.map(({ processes }) => processes);
-  const unknown = [...served, ...mounts.map(({ processes }) => processes)]
-    .flat()
+function checkGroups(toml: FlyToml): Finding[] {
+  const { processGroups, services, mounts } = toml;
+  const unknown = [...services, ...mounts]
+    .flatMap(({ processes }) => processes)
     .filter((group) => processGroups.length > 0 && !processGroups.includes(group));
   if (unknown.length > 0) {
     return [
@@ -101,7 +131,11 @@ function checkGroups({ processGroups, services, mounts }: FlyToml): Finding[] {
       ),
     ];
   }
-  const isShared = served.some((groups) => (groups.length || processGroups.length) > 1);
+  return [...checkSharedService(toml), ...checkDefaultGroup(toml)];
+}
+
+function checkSharedService(toml: FlyToml): Finding[] {
+  const isShared = toml.services.some(({ processes }) => groupsOf(toml, processes).length > 1);
   if (!isShared) return [];
   return [
     note(
@@ -112,141 +146,28 @@ function checkGroups({ processGroups, services, mounts }: FlyToml): Finding[] {
   ];
 }
 
-export function checkStopping(toml: FlyToml, config: Config): Finding[] {
+function checkDefaultGroup(toml: FlyToml): Finding[] {
+  const { processGroups, services } = toml;
+  if (processGroups.length < 2 || processGroups.includes('app')) return [];
+  if (!services.some(({ processes }) => processes.length === 0)) return [];
+  const group = defaultGroup(toml);
   return [
-    ...checkSignal(toml),
-    ...checkTimeout(toml, config),
-    ...sidecarServices(toml, config).flatMap((service) => checkPausing(service, toml, config)),
-  ];
-}
-
-const DRAINING_SIGNALS: readonly (string | undefined)[] = [undefined, 'SIGINT', 'SIGTERM'];
-
-function checkSignal({ killSignal }: FlyToml): Finding[] {
-  if (DRAINING_SIGNALS.includes(killSignal)) return [];
-  return [
-    error(
-      `kill_signal is ${JSON.stringify(killSignal)}.`,
-      'The sidecar drains on SIGINT and SIGTERM; another signal ends it without a drain.',
-      'kill_signal = "SIGINT"',
+    note(
+      `A service names no process group, so Fly.io gives it to ${group}.`,
+      'Without a group named app, that is the first by its name.',
+      `processes = ["${group}"], if that is the one`,
     ),
   ];
 }
 
-const DEFAULT_KILL_TIMEOUT_MS = 5_000;
-const MAX_KILL_TIMEOUT_MS = 300_000;
-/** What a clean shutdown takes after the drain: close connections, flush the store. */
-const STOPPING_MS = 2_000;
-const ADVISED_STOPPING_MS = 5_000;
-
-function checkTimeout({ killTimeout }: FlyToml, { drainTimeoutMs }: Config): Finding[] {
-  if (killTimeout.kind === 'unreadable') {
-    return [
-      error(
-        'kill_timeout is not a duration.',
-        'Fly.io rejects the file.',
-        advisedTimeout(drainTimeoutMs),
-      ),
-    ];
-  }
-  const isSet = killTimeout.kind === 'set';
-  const killMs = isSet ? killTimeout.ms : DEFAULT_KILL_TIMEOUT_MS;
-  const shown = isSet ? `kill_timeout is ${killMs} ms` : `kill_timeout is not set (default 5 s)`;
-  if (killMs > MAX_KILL_TIMEOUT_MS) {
-    return [
-      warning(
-        `${shown}.`,
-        'Fly.io waits 300 s at most.',
-        `kill_timeout = "${MAX_KILL_TIMEOUT_MS / 1000}s"`,
-      ),
-    ];
-  }
-  if (killMs <= drainTimeoutMs) {
-    return [
-      error(
-        `${shown}, but DRAIN_TIMEOUT_MS is ${drainTimeoutMs}.`,
-        'Fly.io kills the Machine during the drain: it breaks open streams, and pending writes may be lost.',
-        advisedTimeout(drainTimeoutMs),
-      ),
-    ];
-  }
-  if (killMs < drainTimeoutMs + STOPPING_MS) {
-    return [
-      warning(
-        `${shown}, but DRAIN_TIMEOUT_MS is ${drainTimeoutMs}.`,
-        'After the drain, too little time is left for a clean shutdown.',
-        advisedTimeout(drainTimeoutMs),
-      ),
-    ];
-  }
+function checkContainers({ containers }: FlyToml): Finding[] {
+  if (containers === undefined) return [];
+  const file = containers === 'compose' ? '[build.compose]' : 'machine_config';
   return [
-    ok(`A drain (${drainTimeoutMs} ms) ends before Fly.io kills the Machine (${killMs} ms).`),
+    note(
+      `A Machine has several containers (${file}).`,
+      'They share the network. The sidecar is a container of its own there, and gets its settings from that file; the volume has to be mounted into it.',
+      'see "As a second container" in fly-affinity help operations',
+    ),
   ];
-}
-
-function advisedTimeout(drainTimeoutMs: number): string {
-  const killMs = drainTimeoutMs + ADVISED_STOPPING_MS;
-  if (killMs <= MAX_KILL_TIMEOUT_MS) return `kill_timeout = "${Math.ceil(killMs / 1000)}s"`;
-  return `kill_timeout = "300s"\nand DRAIN_TIMEOUT_MS=${MAX_KILL_TIMEOUT_MS - ADVISED_STOPPING_MS}`;
-}
-
-const MAX_SUSPENDED_MB = 2_048;
-
-function checkPausing(
-  service: Service,
-  { memoryMb = 0 }: FlyToml,
-  { ownerStopped }: Config,
-): Finding[] {
-  const { autoStop, autoStart, section } = service;
-  if (autoStop === undefined || autoStop === 'off')
-    return [ok('Fly.io does not stop idle Machines.')];
-  const head = section === 'http_service' ? '[http_service]' : '[[services]]';
-  const findings: Finding[] = [];
-  if (autoStart === false) {
-    findings.push(
-      error(
-        `auto_stop_machines is "${autoStop}", but auto_start_machines is false.`,
-        'Fly.io never starts a stopped Machine again, not even for sessions that it owns.',
-        `${head}\n  auto_start_machines = true`,
-      ),
-    );
-  }
-  if (autoStop === 'stop') {
-    findings.push(
-      warning(
-        'auto_stop_machines is "stop".',
-        'A stopped Machine loses its memory and the sessions of the app. A suspended one keeps them.',
-        `${head}\n  auto_stop_machines = "suspend"`,
-      ),
-    );
-  } else if (memoryMb > MAX_SUSPENDED_MB) {
-    findings.push(
-      warning(
-        `auto_stop_machines is "suspend", but a Machine has ${memoryMb} MB of memory.`,
-        'Fly.io suspends Machines of up to 2 GB; it stops a larger one, which loses its memory.',
-        `${head}\n  auto_stop_machines = "off"`,
-      ),
-    );
-  } else if (ownerStopped === 'gone') findings.push(suspendedCountsAsGone());
-  else findings.push(ok('Fly.io suspends idle Machines, which keep their memory.'));
-  if (!service.minMachinesRunning) {
-    findings.push(
-      note(
-        'min_machines_running is 0.',
-        'When no Machine is running, the first request waits until one has started.',
-        `${head}\n  min_machines_running = 1`,
-      ),
-    );
-  }
-  return findings;
-}
-
-/** DNS can't tell a suspended Machine from a stopped one. */
-function suspendedCountsAsGone(): Finding {
-  return error(
-    'OWNER_STOPPED is gone, but auto_stop_machines is "suspend".',
-    'A suspended Machine still has its sessions in memory, but their clients get "session not ' +
-      'found" instead of waking it.',
-    'OWNER_STOPPED=wake',
-  );
 }

@@ -1,12 +1,14 @@
 /** Runs all probes and checks, and collects the findings. */
-import { readFile } from 'node:fs/promises';
 import type { Clock } from '../clock.ts';
 import type { Config, Environment } from '../config/config.ts';
 import { checkApp, probeApp } from './app.ts';
 import { type ClockFacts, checkClocks } from './clock-offset.ts';
 import { nameOfDatabase, probeDatabase } from './database.ts';
-import { checkDeployment, checkStopping } from './deployment.ts';
-import { type FlyToml, parseFlyToml } from './fly-toml.ts';
+import { checkDeployment } from './deployment.ts';
+import { checkEnv } from './env-section.ts';
+import { checkMonitoring } from './monitoring.ts';
+import { checkFile as checkConfigFile, namesFile, readConfigFile } from './config-file.ts';
+import type { FlyToml } from './fly-toml.ts';
 import {
   checkDns,
   peerEndpoints,
@@ -17,10 +19,11 @@ import {
   type PeerEndpoint,
 } from './fleet.ts';
 import { withTimeout } from './probe.ts';
-import { adviseReplayCache, checkReplayCaches } from './replay-cache.ts';
-import { type Finding, type Section, error, note, ok, renamed } from './report.ts';
-import { checkMonitoring, checkServices } from './service.ts';
-import { type DoctorSettings, checkSettings, readSettings } from './settings.ts';
+import { adviseReplayCache, checkReplayCaches, type CacheSettings } from './replay-cache.ts';
+import { type Finding, type Section, note, renamed } from './report.ts';
+import { checkServices } from './service.ts';
+import { checkStopping } from './stopping.ts';
+import { checkSettings, readSettings } from './settings.ts';
 import { checkSidecar, probeSidecar } from './sidecar.ts';
 import { checkDatabase, checkFile, probeFile, checkVolume, probeVolume } from './store.ts';
 import { createDnsResolver, lookupHost } from '../fleet/dns-directory.ts';
@@ -32,12 +35,13 @@ export interface DiagnoseParts {
   readonly random: () => number;
 }
 
-/** `configFile`: see {@link readFlyToml}. A failed probe is a finding, never a rejection. */
+/** `configFile`: see {@link readConfigFile}. A failed probe is a finding, never a rejection. */
 export async function diagnose(
   configFile: string | undefined,
   { env, clock, random }: DiagnoseParts,
 ): Promise<Section[]> {
-  const { toml, findings } = await readFlyToml(configFile);
+  const read = await readConfigFile(configFile);
+  const toml = read.kind === 'read' ? read.file.toml : undefined;
   const settings = readSettings(env, toml, random);
   const { config } = settings.read;
   const own = {
@@ -47,7 +51,10 @@ export async function diagnose(
   };
   const file = {
     title: 'fly.toml',
-    findings: [...findings, ...(toml && config ? checkFlyToml(toml, config, settings) : [])],
+    findings: [
+      ...checkConfigFile(read),
+      ...(toml && config ? checkFlyToml(toml, config, settings.cache) : []),
+    ],
   };
   if (!config) return [own, file];
   const cache = {
@@ -55,15 +62,17 @@ export async function diagnose(
     findings: [adviseReplayCache(config.protocols, settings.cache)],
   };
   const machine = settings.isOnMachine ? await diagnoseMachine(config, clock, random) : [];
+  const inFile = namesFile(read.kind === 'read' ? read.file.path : 'fly.toml');
   const others = [file, cache, ...machine].map(({ title, findings }) => ({
     title,
-    findings: renamed(findings, settings.rename),
+    findings: renamed(findings, (text) => inFile(settings.rename(text))),
   }));
   return [own, ...others];
 }
 
-function checkFlyToml(toml: FlyToml, config: Config, { cache }: DoctorSettings): Finding[] {
+export function checkFlyToml(toml: FlyToml, config: Config, cache: CacheSettings): Finding[] {
   return [
+    ...checkEnv(toml),
     ...checkDeployment(toml, config),
     ...checkServices(toml, config),
     ...checkStopping(toml, config),
@@ -170,50 +179,4 @@ async function diagnosePeers(
   const probed = endpoints.slice(0, MAX_PEERS);
   const { peers, clocks } = await probePeers(probed, identity.machine, clock);
   return { findings: checkPeers(peers, endpoints.length - probed.length), clocks };
-}
-
-export interface ReadFlyToml {
-  /** Undefined if the file does not exist or is not readable. */
-  readonly toml: FlyToml | undefined;
-  readonly findings: readonly Finding[];
-}
-
-const DEFAULT_FILE = 'fly.toml';
-
-/** `named`: the path that the operator gave, which must exist; the default file is optional. */
-export async function readFlyToml(named: string | undefined): Promise<ReadFlyToml> {
-  const path = named ?? DEFAULT_FILE;
-  try {
-    return readText(path, await readFile(path, 'utf8'));
-  } catch (failure) {
-    const code =
-      failure instanceof Error && 'code' in failure ? String(failure.code) : 'unreadable';
-    if (code === 'ENOENT' && named === undefined) return { toml: undefined, findings: [noFile()] };
-    const instead = 'give the path of fly.toml with --config';
-    const finding = error(
-      `Could not read ${path} (${code}).`,
-      'The file was not checked.',
-      instead,
-    );
-    return { toml: undefined, findings: [finding] };
-  }
-}
-
-function noFile(): Finding {
-  return note(
-    'There is no fly.toml in this directory.',
-    'Not checked: how Fly.io deploys, stops and reaches the Machines. Images rarely contain the file.',
-    'run fly-affinity doctor --config FILE where you deploy the app from',
-  );
-}
-
-function readText(path: string, text: string): ReadFlyToml {
-  const parsed = parseFlyToml(text);
-  if (parsed.kind === 'mistake') {
-    const finding = error(`${path}, ${parsed.mistake}.`, 'Fly.io rejects the file.');
-    return { toml: undefined, findings: [finding] };
-  }
-  const { toml } = parsed;
-  const wrongTypes = toml.typeErrors.map((text) => error(`${text}.`, 'Fly.io rejects the file.'));
-  return { toml, findings: wrongTypes.length > 0 ? wrongTypes : [ok(`${path} is valid.`)] };
 }

@@ -1,10 +1,12 @@
 /**
- * Parses the parts of `fly.toml` that matter to sessions
+ * Reads the parts of `fly.toml` that matter to sessions
  * (https://fly.io/docs/reference/configuration/). Unset values are undefined or empty here; the
- * checks apply the defaults.
+ * checks apply the defaults. `fly.json` and `fly.yaml` have the same keys.
  */
 import { parse, TomlError } from 'smol-toml';
-import * as v from 'valibot';
+import { isTable, valueAt, type ValuePath } from './change.ts';
+import { durationIn, memoryIn, type Duration } from './fly-units.ts';
+import { readFlyTomlFile, type FlyTomlFile } from './fly-toml-schema.ts';
 
 export interface FlyToml {
   readonly app: string | undefined;
@@ -12,30 +14,54 @@ export interface FlyToml {
   readonly strategy: string | undefined;
   readonly killSignal: string | undefined;
   readonly killTimeout: Duration;
+  /** The names in `[processes]`; empty: the only group is `app`. */
   readonly processGroups: readonly string[];
+  /** The command of each group that has one. */
+  readonly commands: Readonly<Record<string, string>>;
   readonly mounts: readonly Mount[];
   readonly services: readonly Service[];
   /** Top-level checks, each with its own port. */
   readonly checks: readonly HealthCheck[];
   readonly metrics: readonly MetricsEndpoint[];
-  /** Of the largest Machine. */
-  readonly memoryMb: number | undefined;
+  readonly machines: readonly MachineSize[];
+  readonly swapMb: number;
+  readonly build: Build;
+  /** Whether a Machine has several containers, and where they are described. */
+  readonly containers: 'compose' | 'machine_config' | undefined;
+  /** `[experimental]` replaces the command of the image. */
+  readonly replacesCommand: boolean;
   /** One sentence for each value of the wrong type. */
   readonly typeErrors: readonly string[];
 }
 
-export type Duration =
-  | { readonly kind: 'unset' }
-  | { readonly kind: 'set'; readonly ms: number }
-  | { readonly kind: 'unreadable'; readonly text: string };
-
-export interface Mount {
-  readonly destination?: string | undefined;
+export interface MachineSize {
+  readonly memoryMb: number | undefined;
+  readonly hasGpu: boolean;
   /** Empty: every group. */
   readonly processes: readonly string[];
 }
 
+export interface Build {
+  readonly image: string | undefined;
+  readonly builder: string | undefined;
+  readonly dockerfile: string | undefined;
+  /** The stage of the Dockerfile; undefined: the last. */
+  readonly target: string | undefined;
+}
+
+/* Where `processes` is empty, Fly.io takes the default group: see process-groups.ts. */
+
+export interface Mount {
+  readonly source?: string | undefined;
+  readonly destination?: string | undefined;
+  readonly processes: readonly string[];
+}
+
 export interface Service {
+  /** Where the service is in the file. */
+  readonly path: ValuePath;
+  /** Where those of its ports are that have the http handler. */
+  readonly httpPorts: readonly ValuePath[];
   readonly section: 'http_service' | 'services';
   readonly internalPort: number | undefined;
   readonly handlesHttp: boolean;
@@ -46,7 +72,6 @@ export interface Service {
   readonly minMachinesRunning: number | undefined;
   readonly checks: readonly HealthCheck[];
   readonly replayCaches: readonly ReplayCacheSection[];
-  /** Empty: every group. */
   readonly processes: readonly string[];
 }
 
@@ -62,6 +87,7 @@ export interface HealthCheck {
   readonly type?: string | undefined;
   readonly port?: number | undefined;
   readonly path?: string | undefined;
+  readonly processes?: readonly string[];
 }
 
 export interface ReplayCacheSection {
@@ -73,16 +99,22 @@ export interface ReplayCacheSection {
 export interface MetricsEndpoint {
   readonly port?: number | undefined;
   readonly path?: string | undefined;
+  readonly processes: readonly string[];
 }
 
 export type ParsedFlyToml =
-  | { readonly kind: 'parsed'; readonly toml: FlyToml }
+  | {
+      readonly kind: 'parsed';
+      readonly toml: FlyToml;
+      readonly values: Readonly<Record<string, unknown>>;
+    }
   /** Names the position, and repeats nothing of the file. */
   | { readonly kind: 'mistake'; readonly mistake: string };
 
 export function parseFlyToml(text: string): ParsedFlyToml {
   try {
-    return { kind: 'parsed', toml: readToml(parse(text)) };
+    const values = parse(text);
+    return { kind: 'parsed', toml: readFlyValues(values), values };
   } catch (error) {
     if (!(error instanceof TomlError)) throw error;
     const [, what = 'not valid TOML'] =
@@ -91,22 +123,18 @@ export function parseFlyToml(text: string): ParsedFlyToml {
   }
 }
 
-function readToml(values: Record<string, unknown>): FlyToml {
-  const { http_service: http } = values;
-  const hasDefaultPort = !isTable(http) || http.internal_port === undefined;
-  const { file, typeErrors } = readFlyTomlFile(values);
-  const httpServices =
-    http === undefined ? [] : [httpServiceFrom(file.http_service, hasDefaultPort)];
-  return { ...tomlFrom(file, httpServices), typeErrors };
+/** `values`: of a whole file. */
+export function readFlyValues(values: Readonly<Record<string, unknown>>): FlyToml {
+  const { file, typeErrors } = readFlyTomlFile(structuredClone(values));
+  const services = [
+    ...(values.http_service === undefined ? [] : [httpServiceFrom(file.http_service, values)]),
+    ...file.services.map((service, index) => serviceFrom(service, index, values.services)),
+  ];
+  return { ...tomlFrom(file), services, typeErrors };
 }
 
-/** Fly.io's default for `[http_service]`. */
-const DEFAULT_INTERNAL_PORT = 8080;
-
-function tomlFrom(
-  file: FlyTomlFile,
-  httpServices: readonly Service[],
-): Omit<FlyToml, 'typeErrors'> {
+function tomlFrom(file: FlyTomlFile): Omit<FlyToml, 'typeErrors' | 'services'> {
+  const { build, experimental } = file;
   return {
     app: file.app,
     env: file.env,
@@ -114,18 +142,52 @@ function tomlFrom(
     killSignal: file.kill_signal,
     killTimeout: durationIn(file.kill_timeout),
     processGroups: Object.keys(file.processes),
+    commands: commandsIn(file.processes),
     mounts: [...file.mount, ...file.mounts],
-    services: [...httpServices, ...file.services.map(serviceFrom)],
     checks: Object.entries(file.checks).map(([name, check]) => ({ ...check, name })),
     metrics: file.metrics,
-    memoryMb: mostMemory(file.vm),
+    machines: file.vm.map(machineFrom),
+    swapMb: file.swap_size_mb ?? 0,
+    build: {
+      image: build.image,
+      builder: build.builder,
+      dockerfile: build.dockerfile,
+      target: build['build-target'],
+    },
+    containers: containersIn(file),
+    replacesCommand: experimental.entrypoint !== undefined || experimental.exec !== undefined,
   };
 }
 
+function commandsIn(processes: Readonly<Record<string, unknown>>): Record<string, string> {
+  const commands = Object.entries(processes).filter(
+    (entry): entry is [string, string] => typeof entry[1] === 'string',
+  );
+  return Object.fromEntries(commands);
+}
+
+function containersIn({
+  build,
+  experimental,
+  machine_config: config,
+}: FlyTomlFile): FlyToml['containers'] {
+  if (build.compose !== undefined) return 'compose';
+  return (config ?? experimental.machine_config) === undefined ? undefined : 'machine_config';
+}
+
+/** Fly.io's default for `[http_service]`. */
+const DEFAULT_INTERNAL_PORT = 8080;
+
 /** `[http_service]` always has the http handler. */
-function httpServiceFrom(http: FlyTomlFile['http_service'], hasDefaultPort: boolean): Service {
+function httpServiceFrom(
+  http: FlyTomlFile['http_service'],
+  { http_service: given }: Readonly<Record<string, unknown>>,
+): Service {
+  const hasDefaultPort = !isTable(given) || given.internal_port === undefined;
   return {
     ...commonFrom(http),
+    path: ['http_service'],
+    httpPorts: [],
     section: 'http_service',
     internalPort: hasDefaultPort ? DEFAULT_INTERNAL_PORT : http.internal_port,
     handlesHttp: true,
@@ -135,7 +197,16 @@ function httpServiceFrom(http: FlyTomlFile['http_service'], hasDefaultPort: bool
   };
 }
 
-function serviceFrom(service: FlyTomlFile['services'][number]): Service {
+function serviceFrom(
+  service: FlyTomlFile['services'][number],
+  index: number,
+  given: unknown,
+): Service {
+  const path = elementPath(['services'], index, given);
+  const ports = valueAt(given, isTable(given) ? ['ports'] : [index, 'ports']);
+  const httpPorts = service.ports.flatMap(({ handlers }, port) =>
+    handlers.includes('http') ? [elementPath([...path, 'ports'], port, ports)] : [],
+  );
   const options = service.ports.map((port) => port.http_options);
   const timeouts = options.flatMap((option) => option.idle_timeout ?? []);
   const ofType = (type: string) => (check: Omit<HealthCheck, 'name'>) => ({
@@ -145,19 +216,26 @@ function serviceFrom(service: FlyTomlFile['services'][number]): Service {
   });
   return {
     ...commonFrom(service),
+    path,
+    httpPorts,
     section: 'services',
     internalPort: service.internal_port,
-    handlesHttp: service.ports.some(({ handlers }) => handlers.includes('http')),
+    handlesHttp: httpPorts.length > 0,
     idleTimeoutSeconds: timeouts.length === 0 ? undefined : Math.min(...timeouts),
     checks: [...service.http_checks.map(ofType('http')), ...service.tcp_checks.map(ofType('tcp'))],
     replayCaches: options.flatMap((option) => option.replay_cache.map(replayCacheFrom)),
   };
 }
 
+/** A file may have a single table where it could have a list. */
+function elementPath(path: ValuePath, index: number, given: unknown): ValuePath {
+  return isTable(given) ? path : [...path, index];
+}
+
 type Common = 'concurrency' | 'autoStop' | 'autoStart' | 'minMachinesRunning' | 'processes';
 
 function commonFrom(
-  service: Pick<FlyTomlFile['services'][number], keyof typeof SERVICE>,
+  service: FlyTomlFile['services'][number] | FlyTomlFile['http_service'],
 ): Pick<Service, Common> {
   const { type, soft_limit: softLimit, hard_limit: hardLimit } = service.concurrency;
   return {
@@ -183,178 +261,24 @@ function replayCacheFrom({ type, name, ttl_seconds: ttlSeconds }: Cache): Replay
   return { type, name, ttlSeconds };
 }
 
-const MS_OF_UNIT = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
-const MAX_DURATION_CHARACTERS = 9;
+/** In MB: https://fly.io/docs/about/pricing/#started-fly-machines */
+const MEMORY_OF_CPU = { shared: 256, performance: 2048 };
+const SIZE = /^(shared|performance)(?:-cpu)?-(\d{1,2})x$/;
 
-/** `30`, `"30"` and `"30s"` are the same; also Go durations such as `"1m30s"`. */
-function durationIn(value: string | number | undefined): Duration {
-  if (value === undefined) return { kind: 'unset' };
-  if (typeof value === 'number' || /^\d{1,9}$/.test(value)) {
-    return { kind: 'set', ms: Number(value) * MS_OF_UNIT.s };
-  }
-  const parts = [...value.matchAll(/(\d+)(ms|s|m|h)/g)];
-  const isWhole = parts.length > 0 && parts.map(([part]) => part).join('') === value;
-  if (!isWhole || value.length > MAX_DURATION_CHARACTERS)
-    return { kind: 'unreadable', text: value };
-  const msOf = ([, count, unit]: RegExpExecArray): number =>
-    Number(count) * MS_OF_UNIT[unit as keyof typeof MS_OF_UNIT];
-  return { kind: 'set', ms: parts.reduce((sum, part) => sum + msOf(part), 0) };
-}
-
-function mostMemory(machines: FlyTomlFile['vm']): number | undefined {
-  const sizes = machines.flatMap(({ memory_mb: mb, memory }) => mb ?? memoryIn(memory) ?? []);
-  return sizes.length === 0 ? undefined : Math.max(...sizes);
-}
-
-const MB_PER_GB = 1024;
-
-/** `512`, `"512mb"`, `"2gb"`; in MB. */
-function memoryIn(value: string | number | undefined): number | undefined {
-  const [, size, unit] = /^(\d{1,7}) ?(mb?|gb?|)$/i.exec(String(value)) ?? [];
-  if (size === undefined) return undefined;
-  return Number(size) * (unit?.toLowerCase().startsWith('g') ? MB_PER_GB : 1);
-}
-
-// The schema. Its messages never show a value.
-
-const text = v.optional(v.string('a string'));
-const number = v.optional(v.number('a number'));
-const texts = v.optional(v.array(v.string('a list of strings'), 'a list of strings'), []);
-const textOrNumber = v.optional(v.union([v.string(), v.number()], 'a string or a number'));
-
-/** Older versions of flyctl write `processes = []` for an empty table. */
-function table<const Entries extends v.ObjectEntries>(entries: Entries) {
-  return v.pipe(
-    v.unknown(),
-    v.transform((value) => (Array.isArray(value) && value.length === 0 ? {} : value)),
-    v.check(isTable, 'a table'),
-    v.object(entries),
-  );
-}
-
-/** `[[name]]`, or a single `[name]`. */
-function tables<const Entries extends v.ObjectEntries>(entries: Entries) {
-  const expected = 'a table, or a list of tables';
-  const each = v.pipe(v.unknown(), v.check(isTable, expected), v.object(entries));
-  const list = v.pipe(
-    v.unknown(),
-    v.transform((value) => (isTable(value) ? [value] : value)),
-    v.array(each, expected),
-  );
-  return v.optional(list, []);
-}
-
-/** A table whose keys the file chooses. */
-function named<Value extends v.GenericSchema>(value: Value) {
-  const values = v.pipe(
-    v.unknown(),
-    v.transform((given) => (Array.isArray(given) && given.length === 0 ? {} : given)),
-    v.check(isTable, 'a table'),
-    v.record(v.string(), value),
-  );
-  return v.optional(values, {});
-}
-
-function isTable(value: unknown): value is Readonly<Record<string, unknown>> {
-  if (typeof value !== 'object' || value === null) return false;
-  // The parser returns a date as a `Date`.
-  return !Array.isArray(value) && !(value instanceof Date);
-}
-
-/** flyctl accepts `PORT = 8080` and converts it to a string. */
-const ENV_VALUE = v.pipe(
-  v.union([v.string(), v.number(), v.bigint(), v.boolean()], 'a string, a number, true or false'),
-  v.transform(String),
-);
-const CHECK = { type: text, port: number, path: text };
-const HTTP_OPTIONS = v.optional(
-  table({
-    idle_timeout: number,
-    replay_cache: tables({ type: text, name: text, ttl_seconds: number }),
-  }),
-  {},
-);
-const SERVICE = {
-  concurrency: v.optional(table({ type: text, soft_limit: number, hard_limit: number }), {}),
-  auto_stop_machines: v.optional(v.union([v.string(), v.boolean()], 'a string, true or false')),
-  auto_start_machines: v.optional(v.boolean('true or false')),
-  min_machines_running: number,
-  processes: texts,
-};
-const MOUNT = { destination: text, processes: texts };
-
-const FileSchema = v.object({
-  app: text,
-  env: named(ENV_VALUE),
-  deploy: v.optional(table({ strategy: text }), {}),
-  kill_signal: text,
-  kill_timeout: textOrNumber,
-  processes: named(v.unknown()),
-  mount: tables(MOUNT),
-  mounts: tables(MOUNT),
-  http_service: v.optional(
-    table({
-      ...SERVICE,
-      internal_port: number,
-      http_options: HTTP_OPTIONS,
-      checks: tables(CHECK),
-    }),
-    {},
-  ),
-  services: tables({
-    ...SERVICE,
-    // flyctl accepts a string of digits here, but not in [http_service].
-    internal_port: v.optional(
-      v.pipe(
-        v.union([v.number(), v.pipe(v.string(), v.regex(/^\d{1,9}$/))], 'a number'),
-        v.transform(Number),
-      ),
-    ),
-    ports: tables({ handlers: texts, http_options: HTTP_OPTIONS }),
-    http_checks: tables(CHECK),
-    tcp_checks: tables(CHECK),
-  }),
-  checks: named(table(CHECK)),
-  metrics: tables({ port: number, path: text }),
-  vm: tables({ memory_mb: number, memory: textOrNumber }),
-});
-
-type FlyTomlFile = v.InferOutput<typeof FileSchema>;
-
-interface ReadFile {
-  readonly file: FlyTomlFile;
-  /** One sentence for each value of the wrong type. */
-  readonly typeErrors: readonly string[];
-}
-
-/** Reports a value of the wrong type and treats it as unset, so that the rest is read too. */
-function readFlyTomlFile(values: Record<string, unknown>): ReadFile {
-  const typeErrors: string[] = [];
-  for (;;) {
-    const { success, output, issues } = v.safeParse(FileSchema, values);
-    if (success) return { file: output, typeErrors };
-    for (const issue of issues) {
-      const path = (issue.path ?? []).map(({ key }) => key as string | number);
-      // Only the name: the value may be a secret in the wrong place.
-      const name = path.filter((key) => typeof key === 'string').join('.');
-      const typeError = `${name} must be ${issue.message}`;
-      if (!typeErrors.includes(typeError)) typeErrors.push(typeError);
-      removeAt(values, path);
-    }
-  }
-}
-
-/** Removes the value at the path, or the whole list if the value is an element of one. */
-function removeAt(values: Record<string, unknown>, path: readonly (string | number)[]): void {
-  const names = path.slice(0, path.findLastIndex((key) => typeof key === 'string') + 1);
-  let parent: unknown = values;
-  for (const key of names.slice(0, -1)) {
-    // The file may have a single table where the schema has a list.
-    if (typeof key === 'number' && !Array.isArray(parent)) continue;
-    parent = (parent as Record<string | number, unknown> | undefined)?.[key];
-  }
-  const last = names.at(-1);
-  if (parent !== undefined && last !== undefined) {
-    Reflect.deleteProperty(parent as object, last);
-  }
+function machineFrom({
+  size,
+  memory_mb: mb,
+  memory,
+  ...rest
+}: FlyTomlFile['vm'][number]): MachineSize {
+  const [, kind, cpus] = SIZE.exec(size ?? '') ?? [];
+  const ofSize =
+    kind === undefined
+      ? undefined
+      : MEMORY_OF_CPU[kind as keyof typeof MEMORY_OF_CPU] * Number(cpus);
+  return {
+    memoryMb: mb ?? memoryIn(memory) ?? ofSize,
+    hasGpu: rest.gpu_kind !== undefined || rest.gpus !== undefined,
+    processes: rest.processes,
+  };
 }

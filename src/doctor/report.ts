@@ -1,4 +1,5 @@
-/** Findings of the doctor, and their report as text for people and as JSON for programs. */
+/** Findings of the doctor. */
+import { tomlLines, type Change } from './change.ts';
 
 /** `note`: nothing is wrong, or the check was not possible. */
 export type Level = 'ok' | 'note' | 'warning' | 'error';
@@ -17,6 +18,8 @@ export interface Remark {
   readonly why: string;
   /** What to write or do instead; several lines if they go into a file as they are. */
   readonly instead?: string | undefined;
+  /** Changes of the configuration file after which the finding is gone. */
+  readonly fix?: readonly Change[];
 }
 
 /** The findings on one subject. */
@@ -49,6 +52,18 @@ function remark(level: Remark['level'], what: string, why: string, instead?: str
   return instead === undefined ? { level, what, why } : { level, what, why, instead };
 }
 
+/** A finding that these changes of the file mend. `or`: what can be done instead of them. */
+export function fixable(
+  level: Remark['level'],
+  what: string,
+  why: string,
+  fix: readonly Change[],
+  or?: string,
+): Remark {
+  const lines = tomlLines(fix);
+  return { level, what, why, instead: or === undefined ? lines : `${lines}\n${or}`, fix };
+}
+
 /** With each of its texts changed. */
 export function renamed(
   findings: readonly Finding[],
@@ -56,75 +71,13 @@ export function renamed(
 ): readonly Finding[] {
   return findings.map((finding) => {
     if (finding.level === 'ok') return ok(rename(finding.what));
-    const { level, what, why, instead } = finding;
-    return remark(level, rename(what), rename(why), instead && rename(instead));
+    const { what, why, instead } = finding;
+    const texts = { what: rename(what), why: rename(why) };
+    return { ...finding, ...texts, ...(instead !== undefined && { instead: rename(instead) }) };
   });
 }
 
 /** Whether any finding is an error. */
 export function hasErrors(sections: readonly Section[]): boolean {
-  return countOf(sections, 'error') > 0;
-}
-
-/** One JSON object, with a line break at its end. */
-export function formatJson(sections: readonly Section[]): string {
-  const counts = Object.fromEntries(LEVELS.map((level) => [level, countOf(sections, level)]));
-  const findings = sections.flatMap(({ title, findings }) =>
-    findings.map((finding) => ({ group: title, ...finding })),
-  );
-  return `${JSON.stringify({ ok: !hasErrors(sections), counts, findings }, undefined, 2)}\n`;
-}
-
-const LEVELS: readonly Level[] = ['ok', 'note', 'warning', 'error'];
-
-export function formatText(sections: readonly Section[]): string {
-  const shown = sections.filter(({ findings }) => findings.length > 0);
-  const parts = shown.map(
-    ({ title, findings }) => `${title}\n${findings.map(formatFinding).join('')}`,
-  );
-  return `${parts.join('\n')}\n${summaryOf(sections)}\n`;
-}
-
-const INDENT = ' '.repeat(11);
-const WIDTH = 100;
-
-function formatFinding(finding: Finding): string {
-  const head = `  ${finding.level.padEnd(INDENT.length - 2)}`;
-  const text = wrap(finding.what);
-  return finding.level === 'ok' ? `${head}${text}\n` : `${head}${text}\n${formatRemark(finding)}`;
-}
-
-function formatRemark({ why, instead }: Remark): string {
-  const because = `${INDENT}${wrap(why)}\n`;
-  if (instead === undefined) return because;
-  const lines = instead.split('\n');
-  if (lines.length === 1) return `${because}${INDENT}Try: ${instead}\n`;
-  return `${because}${INDENT}Try:\n${lines.map((line) => `${INDENT}  ${line}\n`).join('')}`;
-}
-
-/** Lines after the first are indented. */
-function wrap(text: string): string {
-  const lines: string[] = [];
-  let line = '';
-  for (const word of text.split(' ')) {
-    const longer = line === '' ? word : `${line} ${word}`;
-    if (INDENT.length + longer.length > WIDTH && line !== '') {
-      lines.push(line);
-      line = word;
-    } else line = longer;
-  }
-  return [...lines, line].join(`\n${INDENT}`);
-}
-
-function summaryOf(sections: readonly Section[]): string {
-  const [notes, warnings, errors] = (['note', 'warning', 'error'] as const).map((level) => {
-    const count = countOf(sections, level);
-    return `${count} ${level}${count === 1 ? '' : 's'}`;
-  });
-  return `${errors}, ${warnings}, ${notes}.`;
-}
-
-function countOf(sections: readonly Section[], level: Level): number {
-  return sections.flatMap(({ findings }) => findings).filter((finding) => finding.level === level)
-    .length;
+  return sections.some(({ findings }) => findings.some(({ level }) => level === 'error'));
 }

@@ -1,10 +1,8 @@
-/**
- * Checks the way from Fly Proxy to the sidecar (ports, handlers, limits on open streams), and where
- * the health checks and the metrics go: to the sidecar, or to the app by mistake.
- */
+/** Checks the way from Fly Proxy to the sidecar: ports, handlers, limits on open streams. */
 import type { Config } from '../config/config.ts';
-import { error, note, ok, warning, type Finding } from './report.ts';
-import type { FlyToml, Service, HealthCheck } from './fly-toml.ts';
+import type { Change } from './change.ts';
+import { error, fixable, ok, type Finding } from './report.ts';
+import type { FlyToml, Service } from './fly-toml.ts';
 
 export function checkServices(toml: FlyToml, config: Config): Finding[] {
   const ports = checkPorts(toml, config);
@@ -106,7 +104,10 @@ function checkHandlers({ handlesHttp }: Service): Finding[] {
 const SHORT_IDLE_SECONDS = 300;
 const GOOD_IDLE_SECONDS = 3600;
 
-function checkIdleTimeout({ idleTimeoutSeconds, section }: Service, config: Config): Finding[] {
+function checkIdleTimeout(
+  { idleTimeoutSeconds, section, path, httpPorts }: Service,
+  config: Config,
+): Finding[] {
   if (idleTimeoutSeconds !== undefined && idleTimeoutSeconds >= SHORT_IDLE_SECONDS) {
     return [ok(`Fly Proxy keeps idle streams for ${idleTimeoutSeconds} s.`)];
   }
@@ -116,11 +117,13 @@ function checkIdleTimeout({ idleTimeoutSeconds, section }: Service, config: Conf
       : `idle_timeout is ${idleTimeoutSeconds} seconds.`;
   const why =
     'Fly Proxy cuts a stream that is idle for longer, such as SSE between two tool calls.';
-  const options =
-    section === 'http_service' ? '[http_service.http_options]' : '[services.ports.http_options]';
-  const instead = `${options}\n  idle_timeout = ${GOOD_IDLE_SECONDS}`;
+  const places = section === 'http_service' ? [path] : httpPorts;
+  const fix = places.map((place) => ({
+    path: [...place, 'http_options', 'idle_timeout'],
+    value: GOOD_IDLE_SECONDS,
+  }));
   const hasStreams = config.protocols.some(({ isMcp }) => isMcp);
-  return [hasStreams ? warning(what, why, instead) : note(what, why, instead)];
+  return [fixable(hasStreams ? 'warning' : 'note', what, why, fix)];
 }
 
 /** A Machine that is not busy can have this many open streams. */
@@ -130,131 +133,59 @@ const LOW_SOFT_LIMIT = 100;
 const GOOD_LIMITS = { soft: 500, hard: 2_000 };
 const DEFAULT_SOFT_LIMIT = 20;
 
-function checkConcurrency({ concurrency, section }: Service): Finding[] {
+function checkConcurrency({ concurrency, path }: Service): Finding[] {
   const { type = 'connections', softLimit = DEFAULT_SOFT_LIMIT, hardLimit } = concurrency;
-  const instead =
-    `[${section}.concurrency]\n  type = "requests"\n` +
-    `  soft_limit = ${GOOD_LIMITS.soft}\n  hard_limit = ${GOOD_LIMITS.hard}`;
+  const isSoftLow = softLimit < LOW_SOFT_LIMIT;
+  const soft = isSoftLow ? GOOD_LIMITS.soft : softLimit;
+  const limits: readonly (readonly [string, Change['value']])[] = [
+    ['type', 'requests'],
+    ...(isSoftLow ? ([['soft_limit', soft]] as const) : []),
+    ['hard_limit', Math.max(GOOD_LIMITS.hard, soft)],
+  ];
+  const fix = limits.map(([key, value]) => ({ path: [...path, 'concurrency', key], value }));
   const findings: Finding[] = [];
   if (type !== 'requests') {
     findings.push(
-      warning(
+      fixable(
+        'warning',
         `The concurrency type is "${type}".`,
         'Fly Proxy then opens one connection for each client connection, and also counts idle ones. ' +
           'Open streams count with either type.',
-        instead,
+        fix,
       ),
     );
   }
   if (hardLimit !== undefined && hardLimit < softLimit) {
     findings.push(
-      error(
+      fixable(
+        'error',
         `hard_limit (${hardLimit}) is below soft_limit (${softLimit}).`,
         'A Machine is full before Fly Proxy counts it as busy, so Fly Proxy never prefers a less busy one.',
-        instead,
+        fix,
       ),
     );
   } else if (hardLimit !== undefined && hardLimit < LOW_HARD_LIMIT) {
     findings.push(
-      warning(
+      fixable(
+        'warning',
         `hard_limit is ${hardLimit}.`,
         'An open stream counts until it ends. At the hard limit a Machine gets no more requests, not ' +
           'even for sessions that it owns.',
-        instead,
+        fix,
       ),
     );
   }
-  if (softLimit < LOW_SOFT_LIMIT) {
+  if (isSoftLow) {
     findings.push(
-      note(
+      fixable(
+        'note',
         `soft_limit is ${softLimit}${concurrency.softLimit === undefined ? ' (the default)' : ''}.`,
         'Open streams count: above the limit Fly Proxy starts more Machines, and prefers them to this one.',
-        instead,
+        fix,
       ),
     );
   }
   return findings.length > 0
     ? findings
     : [ok(`The concurrency limits allow for open streams (${type}).`)];
-}
-
-export function checkMonitoring(toml: FlyToml, config: Config): Finding[] {
-  return [
-    ...checkReadiness(toml, config),
-    ...sidecarServices(toml, config).flatMap(({ checks }) => checks.flatMap(checkServiceCheck)),
-    ...checkMetrics(toml, config),
-  ];
-}
-
-const ADMIN_PATHS: ReadonlySet<string | undefined> = new Set(['/readyz', '/livez', '/metrics']);
-
-function checkReadiness({ checks }: FlyToml, { adminPort }: Config): Finding[] {
-  const ofAdmin = checks.filter(({ port }) => port === adminPort);
-  const wrong = ofAdmin.filter(({ type, path }) => type === 'http' && !ADMIN_PATHS.has(path));
-  const findings: Finding[] = wrong.map(({ name, path }) =>
-    error(
-      `The check "${name}" requests ${path ?? '/'} on ADMIN_PORT.`,
-      'That path does not exist there, so the check always fails.',
-      `[checks.${name}]\n  path = "/readyz"`,
-    ),
-  );
-  if (ofAdmin.some(({ path }) => path === '/readyz')) {
-    return [...findings, ok('A check probes the readiness of the sidecar.')];
-  }
-  if (wrong.length > 0) return findings;
-  return [
-    note(
-      'No check probes the readiness of the sidecar.',
-      'A deploy continues with the next Machine before this one is ready. Use a top-level check: a ' +
-        'failing check of the service would also stop requests to a Machine that drains.',
-      readinessLines(adminPort),
-    ),
-  ];
-}
-
-function readinessLines(port: number): string {
-  return (
-    `[checks.ready]\n  type = "http"\n  port = ${port}\n  method = "get"\n  path = "/readyz"\n` +
-    '  grace_period = "10s"\n  interval = "10s"\n  timeout = "2s"'
-  );
-}
-
-/** A check of the service goes to its port, and so through the sidecar to the app. */
-function checkServiceCheck({ type, path }: HealthCheck): Finding[] {
-  if (type !== 'http') return [];
-  if (ADMIN_PATHS.has(path)) {
-    return [
-      warning(
-        `A check of the service requests ${path}.`,
-        'The request goes to the app: the sidecar serves this path on ADMIN_PORT only.',
-        'a top-level [checks.ready] with port and path',
-      ),
-    ];
-  }
-  return [
-    note(
-      `A check of the service requests ${path ?? '/'} from the app.`,
-      'While the check fails, Fly Proxy sends no request to this Machine, not even for sessions it owns.',
-    ),
-  ];
-}
-
-function checkMetrics({ metrics }: FlyToml, { adminPort }: Config): Finding[] {
-  const own = metrics.find(({ port }) => port === adminPort);
-  const lines = `[[metrics]]\n  port = ${adminPort}\n  path = "/metrics"`;
-  if (!own) {
-    return [
-      note(
-        'fly.toml does not collect the metrics of the sidecar.',
-        'They count replayed, forwarded and lost sessions, and show the status of the store.',
-        lines,
-      ),
-    ];
-  }
-  if (own.path === undefined || own.path === '/metrics') {
-    return [ok('Fly.io collects the metrics of the sidecar.')];
-  }
-  return [
-    error(`[metrics] requests ${own.path} on ADMIN_PORT.`, 'The metrics are at /metrics.', lines),
-  ];
 }

@@ -7,6 +7,7 @@ import {
   VARIABLE_NAMES,
   withPlainNames,
 } from '../config/environment.ts';
+import { warnAboutUpstream } from '../config/upstream.ts';
 import type { FlyToml } from './fly-toml.ts';
 import { type CacheSettings, isNamed } from './replay-cache.ts';
 import { type Finding, error, note, ok, renamed, warning } from './report.ts';
@@ -62,10 +63,12 @@ function describeOrigin(env: Environment, toml: FlyToml | undefined): Finding {
 /** Reports invalid settings and treats them as unset, so that the others are checked too. */
 function readLeniently(env: Environment, random: () => number): ReadSettings {
   const first = parseConfig(env, random);
-  if (first.config) return { config: first.config, warnings: first.warnings, mistakes: [] };
-  const rest = withoutNamed(withPlainNames(env), first.mistakes.map(namesInPlain));
-  const second = parseConfig(rest, random);
-  return { config: second.config, warnings: second.warnings ?? [], mistakes: first.mistakes };
+  const rest = first.config
+    ? env
+    : withoutNamed(withPlainNames(env), first.mistakes.map(namesInPlain));
+  const { config, warnings = [] } = first.config ? first : parseConfig(rest, random);
+  const ofUpstream = config ? warnAboutUpstream(config, rest) : [];
+  return { config, warnings: [...warnings, ...ofUpstream], mistakes: first.mistakes ?? [] };
 }
 
 function namesInPlain(mistake: string): string {
@@ -121,7 +124,6 @@ type SettingsCheck = (config: Config) => Finding[];
 
 const CHECKS: readonly SettingsCheck[] = [
   checkHost,
-  checkUpstream,
   checkOwnerLookup,
   checkStore,
   checkUnknownSessions,
@@ -151,17 +153,6 @@ function checkHost({ host, fleet }: Config): Finding[] {
 
 export function isLoopback({ hostname }: URL): boolean {
   return LOOPBACK.test(hostname);
-}
-
-function checkUpstream({ upstreamUrl }: Config): Finding[] {
-  if (isLoopback(upstreamUrl)) return [];
-  return [
-    warning(
-      `UPSTREAM_URL is ${upstreamUrl.origin}, which is not on this Machine.`,
-      'The sidecar binds a session to the Machine whose app holds it, so the app must run on the same Machine.',
-      'UPSTREAM_URL=http://127.0.0.1:3000',
-    ),
-  ];
 }
 
 /** The owner of a session must come from somewhere: a hint in the id, the peers, or a database. */

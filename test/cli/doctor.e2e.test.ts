@@ -20,8 +20,8 @@ test("the project's own fly.toml has no findings, and the program ends with code
   const { code, output, errors } = await run(t, { args: ['doctor'], env: UNSET });
   assert.equal(code, 0, output);
   assert.equal(errors, '');
-  assert.match(output, /^Settings\n {2}note {5}The doctor does not run on a Fly\.io Machine/);
-  assert.match(output, /\n0 errors, 0 warnings, 2 notes\.\n$/);
+  assert.match(output, /^ {2}note {5}The doctor does not run on a Fly\.io Machine/);
+  assert.match(output, /\n0 errors, 0 warnings, 2 notes\. More with --all\.\n$/);
 });
 
 test('an error ends the program with code 1, with the reason and the fix', async (t) => {
@@ -32,12 +32,12 @@ test('an error ends the program with code 1, with the reason and the fix', async
     output,
     / {2}error {4}internal_port of http_service is 3000, where the app listens\.\n {11}Requests bypass .*\n {11}Try:\n {13}\[http_service\]\n {15}internal_port = 8080\n/,
   );
-  assert.match(output, / {11}Try: kill_timeout = "30s"\n/);
+  assert.match(output, / {11}Try: kill_timeout = "35s"\n/);
 });
 
 test("the suggested replay cache belongs to the section of the file's service", async (t) => {
   const ports = '[[services.ports]]\nport = 443\nhandlers = ["tls", "http"]\n';
-  const text = `kill_timeout = 30\n[[services]]\ninternal_port = 8080\n${ports}`;
+  const text = `kill_timeout = 35\n[[services]]\ninternal_port = 8080\n${ports}`;
   const { output } = await runDoctor(['--json', '-c', await writeToml(t, text)], {});
   const { findings } = JSON.parse(output) as {
     findings: { group: string; instead?: string }[];
@@ -52,9 +52,43 @@ test("the suggested replay cache belongs to the section of the file's service", 
   assert.deepEqual(caches, [['services', ['mcp-session-id', 'x-session-id']]]);
 });
 
+test('an app on another host is one warning, and one on the address of this Machine is none', async () => {
+  const elsewhere = await runDoctor([], { UPSTREAM_URL: 'http://app.internal:3000' });
+  assert.match(elsewhere.output, /\n0 errors, 1 warning, /);
+  assert.match(
+    elsewhere.output,
+    /UPSTREAM_URL is http:\/\/app\.internal:3000, which is not this Machine/,
+  );
+  const here = await runDoctor([], { UPSTREAM_URL: 'http://fly-local-6pn:3000' });
+  assert.match(here.output, /\n0 errors, 0 warnings, /);
+});
+
+test('a fly.json and a fly.yaml are checked like a fly.toml', async (t) => {
+  const place = await createPlace(t);
+  for (const [name, text] of [
+    ['fly.json', '{"kill_timeout": "35s", "http_service": {"internal_port": 3000}}'],
+    ['fly.yaml', 'kill_timeout: 35s\nhttp_service:\n  internal_port: 3000\n'],
+  ] as const) {
+    await writeFile(place.path(name), text);
+    const ran = await runDoctor(['--json', '--config', place.path(name)], {});
+    const found = findingsIn(ran, 'fly.toml');
+    assert.ok(found.includes(`ok: ${place.path(name)} is valid.`), ran.output);
+    assert.ok(
+      found.includes('error: internal_port of http_service is 3000, where the app listens.'),
+    );
+    assert.match(ran.output, new RegExp(`but ${name.replace('.', '\\.')} has no \\[mounts\\]`));
+  }
+  await writeFile(place.path('fly.json'), '{"env": {"TOKEN": s3cret}}');
+  const broken = await runDoctor(['--json', '--config', place.path('fly.json')], {});
+  assert.equal(broken.code, 1);
+  assert.ok(
+    broken.output.includes('fly.json, not valid JSON.') && !broken.output.includes('s3cret'),
+  );
+});
+
 test('warnings alone end it with code 0', async () => {
   const { code, output } = await runDoctor([], { HOST: '127.0.0.1' });
-  assert.match(output, /\n0 errors, 1 warning, 2 notes\.\n$/);
+  assert.match(output, /\n0 errors, 1 warning, 2 notes\. More with --all\.\n$/);
   assert.equal(code, 0);
 });
 
@@ -95,9 +129,10 @@ test('invalid settings are errors, and the rest is checked with their defaults',
 test('outside Fly.io the settings are those of the file, overridden by those of the shell', async (t) => {
   const path = await writeToml(
     t,
-    '[env]\nPORT = "8000"\nDRAIN_TIMEOUT_MS = "1000"\n[http_service]\n',
+    '[env]\nPORT = "8000"\nDRAIN_TIMEOUT_MS = "1000"\nSTOP_TIMEOUT_MS = "1s"\n[http_service]\n',
   );
-  const drains = 'ok: A drain (1000 ms) ends before Fly.io kills the Machine (5000 ms).';
+  const drains =
+    'ok: A drain (1000 ms) and the exit of the app (1000 ms) end before Fly.io kills the Machine (5000 ms).';
   const wrongPort =
     'error: internal_port of http_service is 8080, but PORT of the sidecar is 8000.';
   const ofFile = findingsIn(await runDoctor(['--json', '--config', path], {}), 'fly.toml');

@@ -46,15 +46,51 @@ for (const [name, text, env, expected] of [
   ],
   [
     'a service of several groups',
-    `${VOLUME}[processes]\nweb = "a"\njobs = "b"\n[http_service]\nforce_https = true`,
+    `[[mounts]]\ndestination = "/data"\nprocesses = ["web", "jobs"]\n[processes]\nweb = "a"\njobs = "b"\n[http_service]\nprocesses = ["web", "jobs"]`,
     {},
     ['note: One service has several process groups.'],
   ],
   [
     'a service of one of several groups',
-    `${VOLUME}[processes]\nweb = "a"\njobs = "b"\n[http_service]\nprocesses = ["web"]`,
+    `${VOLUME}processes = ["web"]\n[processes]\nweb = "a"\njobs = "b"\n[http_service]\nprocesses = ["web"]`,
     {},
     [],
+  ],
+  [
+    'a service that names no group goes to the first by its name',
+    `${VOLUME}[processes]\nweb = "a"\njobs = "b"\n[http_service]\nforce_https = true`,
+    {},
+    ['note: A service names no process group, so Fly.io gives it to jobs.'],
+  ],
+  [
+    'a service that names no group goes to app, if there is one',
+    `${VOLUME}[processes]\nworker = "a"\napp = "b"\n[http_service]\nforce_https = true`,
+    {},
+    [],
+  ],
+  [
+    'the volume of another group',
+    `${VOLUME}processes = ["jobs"]\n[processes]\nweb = "a"\njobs = "b"\n[http_service]\nprocesses = ["web"]`,
+    {},
+    [`${NO_VOLUME.slice(0, -1)} for the group web.`],
+  ],
+  [
+    'canary does not work with a volume',
+    `[deploy]\nstrategy = "canary"\n${VOLUME}`,
+    {},
+    ['error: The deploy strategy is "canary" and fly.toml has [mounts].'],
+  ],
+  [
+    'several containers',
+    `${VOLUME}[build.compose]\nfile = "compose.yml"`,
+    {},
+    ['note: A Machine has several containers ([build.compose]).'],
+  ],
+  [
+    'several containers of a Machine configuration',
+    `machine_config = "machine.json"\n${VOLUME}`,
+    {},
+    ['note: A Machine has several containers (machine_config).'],
   ],
 ] as const) {
   test(`deploys: ${name}`, () => {
@@ -71,4 +107,14 @@ test('suggests a volume at the directory of the file', () => {
   );
   const toml = tomlOf(lines.split('\nor ', 1)[0] ?? '');
   assert.deepEqual(troubles(checkDeployment(toml, config)), []);
+});
+
+test('keeps a mount, and moves the store to its volume instead', () => {
+  const text = '[mounts]\nsource = "app_data"\ndestination = "/app/uploads"\n';
+  const findings = checkDeployment(tomlOf(text), configOf());
+  assert.deepEqual(advice(findings), [
+    '[env]\n  FLY_AFFINITY_SESSION_STORE_PATH = "/app/uploads/fly-affinity/session-store.sqlite"',
+  ]);
+  const env = { SESSION_STORE_PATH: '/app/uploads/fly-affinity/session-store.sqlite' };
+  assert.deepEqual(troubles(checkDeployment(tomlOf(text), configOf(env))), []);
 });

@@ -14,11 +14,6 @@ for (const [name, env, expected] of [
     { HOST: '0.0.0.0' },
     ['warning: HOST is 0.0.0.0, which is IPv4 only.'],
   ],
-  [
-    'an app on another host',
-    { UPSTREAM_URL: 'http://app.internal:3000' },
-    ['warning: UPSTREAM_URL is http://app.internal:3000, which is not on this Machine.'],
-  ],
   ['an app on IPv6', { UPSTREAM_URL: 'http://[::1]:3000' }, []],
   [
     'no fleet, and only ids with hints',

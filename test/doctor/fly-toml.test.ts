@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { checkDeployment, checkStopping } from '../../src/doctor/deployment.ts';
+import { checkDeployment } from '../../src/doctor/deployment.ts';
+import { checkStopping } from '../../src/doctor/stopping.ts';
 import { parseFlyToml } from '../../src/doctor/fly-toml.ts';
 import { checkReplayCaches } from '../../src/doctor/replay-cache.ts';
-import { checkMonitoring, checkServices } from '../../src/doctor/service.ts';
+import { checkMonitoring } from '../../src/doctor/monitoring.ts';
+import { checkServices } from '../../src/doctor/service.ts';
 import { configOf, tomlOf, troubles } from './support.ts';
 
 test("the project's own fly.toml has no finding above ok", () => {
@@ -57,7 +59,7 @@ for (const value of ['"s3cret"', 'true', '8080', '[1]', '[{ port = 1 }]', '2026-
       port = 8080
     `);
     assert.deepEqual(typeErrors, ['checks.x must be a table']);
-    assert.deepEqual(checks, [{ name: 'y', port: 8080 }]);
+    assert.deepEqual(checks, [{ name: 'y', port: 8080, processes: [] }]);
   });
 }
 

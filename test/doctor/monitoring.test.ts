@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { checkMonitoring } from '../../src/doctor/service.ts';
+import { checkMonitoring } from '../../src/doctor/monitoring.ts';
 import { advice, configOf, tomlOf, troubles } from './support.ts';
 
 const READY = '[checks.ready]\ntype = "http"\nport = 9091\npath = "/readyz"\n';
@@ -39,10 +39,24 @@ for (const [name, text, env, expected] of [
     ['error: [metrics] requests /stats on ADMIN_PORT.'],
   ],
   [
-    'metrics of the app, too',
+    'metrics of the app, too: Fly.io collects the first of them only',
     `${READY}[[metrics]]\nport = 3000\npath = "/stats"\n[[metrics]]\nport = 9091\n`,
     {},
+    ['note: fly.toml does not collect the metrics of the sidecar.'],
+  ],
+  [
+    'metrics of the app in another process group',
+    `${READY}[processes]\napp = ""\njobs = ""\n[[metrics]]\nport = 3000\nprocesses = ["jobs"]\n[[metrics]]\nport = 9091\n`,
+    {},
     [],
+  ],
+  [
+    'a readiness check in a group without a sidecar',
+    `[processes]\napp = ""\njobs = ""\n${READY}processes = ["app", "jobs"]\n${METRICS}`,
+    {},
+    [
+      'error: The check "ready" probes the sidecar in the group jobs, which no service of it reaches.',
+    ],
   ],
   [
     'a readiness check that goes to the app',

@@ -1,17 +1,22 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { checkStopping } from '../../src/doctor/deployment.ts';
+import { checkStopping } from '../../src/doctor/stopping.ts';
 import { advice, configOf, tomlOf, troubles } from './support.ts';
 
-const TIME = 'kill_timeout = "30s"\n';
+const TIME = 'kill_timeout = "35s"\n';
 const service = (lines: string): string => `${TIME}[http_service]\n${lines}\n`;
 
 for (const [name, text, env, expected] of [
   ['more time than a drain takes is fine', TIME, {}, []],
-  ['seconds may be a number', 'kill_timeout = 30', {}, []],
-  ['seconds may be digits', 'kill_timeout = "30"', {}, []],
+  ['seconds may be a number', 'kill_timeout = 35', {}, []],
+  ['seconds may be digits', 'kill_timeout = "35"', {}, []],
   ['minutes are read', 'kill_timeout = "1m30s"', { DRAIN_TIMEOUT_MS: '80000' }, []],
-  ['a short drain fits into the default', '', { DRAIN_TIMEOUT_MS: '1000' }, []],
+  [
+    'a short drain fits into the default',
+    '',
+    { DRAIN_TIMEOUT_MS: '1000', STOP_TIMEOUT_MS: '1000' },
+    [],
+  ],
   [
     'the default is shorter than a drain',
     '',
@@ -28,8 +33,15 @@ for (const [name, text, env, expected] of [
     'hardly more time than a drain takes',
     'kill_timeout = 26',
     {},
-    ['warning: kill_timeout is 26000 ms, but DRAIN_TIMEOUT_MS is 25000.'],
+    ['warning: kill_timeout is 26000 ms, but DRAIN_TIMEOUT_MS is 25000 and STOP_TIMEOUT_MS 5000.'],
   ],
+  [
+    'time for the drain, but not for the app to exit',
+    'kill_timeout = "30s"',
+    {},
+    ['warning: kill_timeout is 30000 ms, but DRAIN_TIMEOUT_MS is 25000 and STOP_TIMEOUT_MS 5000.'],
+  ],
+  ['an app that exits at once', 'kill_timeout = "30s"', { STOP_TIMEOUT_MS: '1000' }, []],
   ['more than Fly.io waits', 'kill_timeout = "10m"', {}, ['warning: kill_timeout is 600000 ms.']],
   ['no duration', 'kill_timeout = "soon"', {}, ['error: kill_timeout is not a duration.']],
   ['a signal that drains', `kill_signal = "SIGTERM"\n${TIME}`, {}, []],
@@ -91,6 +103,34 @@ for (const [name, text, env, expected] of [
     ['warning: auto_stop_machines is "suspend", but a Machine has 4096 MB of memory.'],
   ],
   [
+    'Machines too large to suspend, by the name of their size',
+    service(
+      'auto_stop_machines = "suspend"\nmin_machines_running = 1\n[[vm]]\nsize = "performance-2x"',
+    ),
+    {},
+    ['warning: auto_stop_machines is "suspend", but a Machine has 4096 MB of memory.'],
+  ],
+  [
+    'a larger Machine of another group',
+    service(
+      'auto_stop_machines = "suspend"\nmin_machines_running = 1\nprocesses = ["web"]\n[processes]\nweb = ""\njobs = ""\n[[vm]]\nmemory = "4gb"\nprocesses = ["jobs"]',
+    ),
+    {},
+    [],
+  ],
+  [
+    'Machines with swap',
+    `swap_size_mb = 512\n${service('auto_stop_machines = "suspend"\nmin_machines_running = 1')}`,
+    {},
+    ['warning: auto_stop_machines is "suspend", but swap_size_mb is 512.'],
+  ],
+  [
+    'Machines with a GPU',
+    service('auto_stop_machines = "suspend"\nmin_machines_running = 1\n[[vm]]\ngpu_kind = "l40s"'),
+    {},
+    ['warning: auto_stop_machines is "suspend", but a Machine has a GPU.'],
+  ],
+  [
     'checks a service even if it misses the sidecar',
     service('internal_port = 3000\nauto_stop_machines = "stop"\nmin_machines_running = 1'),
     {},
@@ -116,5 +156,5 @@ for (const [name, text, env, expected] of [
 
 test('suggests a shorter drain if kill_timeout cannot be longer', () => {
   const [lines = ''] = advice(checkStopping(tomlOf(''), configOf({ DRAIN_TIMEOUT_MS: '298000' })));
-  assert.equal(lines, 'kill_timeout = "300s"\nand DRAIN_TIMEOUT_MS=295000');
+  assert.equal(lines, 'kill_timeout = "300s"\nand DRAIN_TIMEOUT_MS=290000');
 });
