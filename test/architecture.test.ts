@@ -65,7 +65,7 @@ const COMPOSITION = /^(app|cli|doctor)\//;
 const SERVE: readonly string[] = ['main.ts', 'cli/commands.ts', 'cli/serve.ts', 'app/app.ts'];
 const WRITER_THREAD: readonly string[] = ['store/sqlite/writer.ts'];
 const NOT_FOR_SERVE =
-  /^(simulator|doctor|store\/redis|store\/postgres)\/|^cli\/(?!commands?\.ts$|serve\.ts$)/;
+  /^(simulator|doctor|probe|store\/redis|store\/postgres)\/|^cli\/(?!commands?\.ts$|serve\.ts$)/;
 /**
  * An import of node:http loads 13 MB more than it needs, see `node-http.ts`; the others load TLS.
  */

@@ -1,9 +1,13 @@
 /** Finds out which protocol an app speaks: opens a session in each that there is a probe for. */
 import type { ProbeClient } from './http-client.ts';
 import { sayExchange } from './loss.ts';
+import { createJupyterProbe } from './jupyter.ts';
 import { createMcpProbe } from './mcp.ts';
+import { createMcpSseProbe } from './mcp-sse.ts';
 import type { Opening, Probe } from './probe.ts';
 import { createCookieProbes } from './session-cookie.ts';
+import { createSignalRProbe } from './signalr.ts';
+import { createSocketIoProbe } from './socket-io.ts';
 
 export type Detection =
   | { readonly kind: 'found'; readonly probe: Probe }
@@ -20,8 +24,15 @@ export interface Attempt {
 
 /** The usual paths, or a path of the user's own for all protocols. */
 export function probesFor(path: string | undefined): readonly Probe[] {
+  const at = (...usual: readonly string[]): readonly string[] =>
+    path === undefined ? usual : [path];
   return [
-    ...(path === undefined ? ['/mcp', '/'] : [path]).map(createMcpProbe),
+    ...at('/mcp').map(createMcpProbe),
+    ...at('/sse').map(createMcpSseProbe),
+    ...at('/socket.io/').map(createSocketIoProbe),
+    ...at('/_blazor', '/hub', '/chathub').map(createSignalRProbe),
+    ...at('/').map(createJupyterProbe),
+    ...(path === undefined ? [createMcpProbe('/')] : []),
     ...createCookieProbes(path ?? '/'),
   ];
 }

@@ -38,7 +38,7 @@ export const SIGNALR_SHAPE: Protocol = {
 };
 
 /** In version 0 the public id is the only one; from 1 on the client names the token. */
-function readConnectionToken(body: string): string | undefined {
+export function readConnectionToken(body: string): string | undefined {
   const response = asObject(parseJson(body));
   if (!response || 'url' in response) return undefined;
   const isFirstVersion = !Number(response.negotiateVersion ?? 0);

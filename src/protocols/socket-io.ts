@@ -65,7 +65,7 @@ function isHandshakeByPolling({ method, target }: RequestHead): boolean {
   return version !== undefined && transport !== undefined && textAt(target, transport) === POLLING;
 }
 
-function readSid(body: string): string | undefined {
+export function readSid(body: string): string | undefined {
   const call = JSONP.exec(body);
   const payload = call ? argumentOf(call) : body;
   const packet = payload === undefined ? undefined : OPEN_PACKET.exec(payload)?.[1];

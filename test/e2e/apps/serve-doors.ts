@@ -1,9 +1,13 @@
 /** The HTTP server of an app: hands each request to the door of its path. */
-import { createServer } from 'node:http';
+import { createServer, type Server } from 'node:http';
 import { urlOf, type Door } from './door.ts';
 
 /** Listens on the port that the environment names. */
 export function serveDoors(doors: readonly Door[]): void {
+  createServerOfDoors(doors).listen(Number(process.env.PORT), '127.0.0.1');
+}
+
+export function createServerOfDoors(doors: readonly Door[]): Server {
   const server = createServer((request, response) => {
     const door = doorOf(doors, urlOf(request).pathname);
     if (!door) {
@@ -20,7 +24,7 @@ export function serveDoors(doors: readonly Door[]): void {
     if (door?.upgrade) door.upgrade(request, socket, head);
     else socket.end('HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n');
   });
-  server.listen(Number(process.env.PORT), '127.0.0.1');
+  return server;
 }
 
 function doorOf(doors: readonly Door[], path: string): Door | undefined {
