@@ -7,6 +7,7 @@ export interface CookieJar {
   /** The value of the `cookie` header; undefined if there is no cookie. */
   header(): string | undefined;
   get(name: string): string | undefined;
+  values(): readonly string[];
 }
 
 const COOKIE = /^\s*([^=;\s]+)=([^;]*)/;
@@ -22,6 +23,7 @@ export function createCookieJar(): CookieJar {
         ? undefined
         : [...cookies].map(([name, value]) => `${name}=${value}`).join('; '),
     get: (name) => cookies.get(name),
+    values: () => [...cookies.values()],
   };
 }
 

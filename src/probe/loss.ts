@@ -8,7 +8,7 @@ import type { Loss } from './probe.ts';
 /** A client sees no more in a response than its status, unless the protocol says more in the body. */
 export function lossOf(
   exchange: Exchange,
-  id: string,
+  id: Secrets,
   unknownSessionStatus = 404,
 ): Loss | undefined {
   if (exchange.kind === 'no-response') return { how: 'no-response', why: sayNoResponse(exchange) };
@@ -30,11 +30,11 @@ export function sayNoResponse({ why, code }: NoResponse): string {
 }
 
 /** `404 Session not found` */
-export function sayExchange(exchange: Exchange, id = ''): string {
+export function sayExchange(exchange: Exchange, id: Secrets = ''): string {
   return exchange.kind === 'no-response' ? sayNoResponse(exchange) : sayResponse(exchange, id);
 }
 
-function sayResponse({ status, body }: { status: number; body: string }, id: string): string {
+function sayResponse({ status, body }: { status: number; body: string }, id: Secrets): string {
   return `${status} ${shown(messageIn(body), id)}`.trimEnd();
 }
 
@@ -49,9 +49,14 @@ function messageIn(body: string): string {
 
 const MAX_SHOWN_CHARACTERS = 80;
 
+/** The id of a session, or all that may be one: no text for people has it. */
+export type Secrets = string | readonly string[];
+
 /** One line without the id, and without what a terminal would obey. */
-export function shown(text: string, id: string): string {
-  const masked = [id, splitOwnerHint(id)?.id ?? '']
+export function shown(text: string, id: Secrets): string {
+  const masked = [id]
+    .flat()
+    .flatMap((secret) => [secret, splitOwnerHint(secret)?.id ?? ''])
     .filter((secret) => secret !== '')
     .reduce((result, secret) => result.replaceAll(secret, '(id)'), text);
   const line = masked.replace(/[\x00-\x1f\x7f-\x9f\s]+/g, ' ').trim();

@@ -78,7 +78,7 @@ function sessionOf(client: ProbeClient, stream: OpenedStream, target: string): P
   };
   return {
     key: shownKeyOf(id),
-    opened: { ...stream, body: '' },
+    opened: { ...stream, body: stream.text() },
     call,
     close: () => {
       stream.close();

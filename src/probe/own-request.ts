@@ -80,16 +80,21 @@ function sessionOf(
   const call = async (): Promise<Call> => {
     const headers = { ...request.headers, ...state.headers() };
     const exchange = await client.send({ ...request, headers });
-    return { exchange, loss: state.keep(exchange) ?? lossOf(exchange, id) };
+    return { exchange, loss: state.keep(exchange) ?? lossOf(exchange, [id, ...state.values()]) };
   };
   return { key: shownKeyOf(id), opened, call, close: () => Promise.resolve() };
 }
+
+/** Of what a response sets, `dark` or `1` is no id, and stands in other words. */
+const MIN_ID_CHARACTERS = 8;
 
 /** What a client keeps of the responses, and sends back. */
 interface SessionState {
   headers(): HeaderFields;
   /** Undefined: the responses have revealed none. */
   id(): string | undefined;
+  /** All that is sent back: any of it may be the id. */
+  values(): readonly string[];
   /** Takes what a response sets; returns whether that is another session. */
   keep(exchange: Exchange): Loss | undefined;
 }
@@ -105,6 +110,8 @@ function createSessionState(opened: ProbeResponse): SessionState {
       return { ...Object.fromEntries(fields), ...(cookies !== undefined && { cookie: cookies }) };
     },
     id: () => [...fields.values()][0] ?? jar.get(cookie ?? '') ?? jar.header(),
+    values: () =>
+      [...fields.values(), ...jar.values()].filter(({ length }) => length >= MIN_ID_CHARACTERS),
     keep: (exchange) => {
       const before = new Map(fields);
       for (const [name, value] of sessionFieldsOf(exchange)) fields.set(name, value);

@@ -151,3 +151,18 @@ test('without a connection, or without a response in time, a call is lost', asyn
   assert.ok(opening.kind === 'other' && opening.exchange.kind === 'no-response');
   assert.equal(opening.exchange.why, 'timeout');
 });
+
+test('a request of the user: no cookie that the app repeats is shown, whatever its name', async (t) => {
+  const createApp = (): RequestListener => (request, response) => {
+    response.setHeader('set-cookie', ['theme=dark', 'sid=s3cr3t-of-an-app~148e21ea7e5689']);
+    if (request.method === 'GET') response.writeHead(404);
+    response.end('no s3cr3t-of-an-app in the dark');
+  };
+  const { single } = await startTwoMachines(t, { createApp });
+  const probe = createOwnRequestProbe({
+    open: { method: 'POST', target: '/' },
+    call: { method: 'GET', target: '/' },
+  });
+  const lost = { how: 'unknown-session', why: '404 no (id) in the dark' };
+  assert.deepEqual(await lossesOf(probe, single, 1), [lost]);
+});
