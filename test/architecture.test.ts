@@ -45,6 +45,8 @@ const RANKS: Readonly<Record<string, number>> = {
   'probe/': 8,
   'simulator/': 9,
   'cli/sessions/': 10,
+  'cli/check/': 10,
+  'cli/probe-options.ts': 9,
   'cli/': 11,
   'main.ts': 12,
 };

@@ -9,6 +9,7 @@ export const COMMANDS: readonly Command[] = [
   { name: 'serve', summary: 'run the sidecar in front of the app at UPSTREAM_URL', load: () => import('./serve.ts') },
   { name: 'run', summary: 'start the app as a child process, and run the sidecar in front of it', load: () => import('./run.ts') },
   { name: 'simulate', summary: 'run several Machines behind a simulated Fly Proxy on this computer', load: () => import('./simulate.ts') },
+  { name: 'check', summary: 'open sessions in a deployment, and count the calls that do not find theirs', load: () => import('./check.ts') },
   { name: 'sessions', summary: 'list, delete, export and import sessions', load: () => import('./sessions.ts') },
   { name: 'explain', summary: 'ask the sidecar of this Machine how it would route a request, and why', load: () => import('./explain.ts') },
   { name: 'doctor', summary: 'check settings, fly.toml and this Machine, and explain what is wrong', load: () => import('./doctor.ts') },

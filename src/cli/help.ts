@@ -44,11 +44,8 @@ Usage: fly-affinity [COMMAND]
 
 Commands (fly-affinity COMMAND --help)
 ${lines.join('')}
-Topics (fly-affinity help TOPIC)
+Topics (fly-affinity help TOPIC); settings are environment variables
 ${inLines(topics)}
-
-Settings are environment variables: see fly-affinity help settings.
-fly-affinity --version prints the version.
 `;
 }
 

@@ -15,16 +15,17 @@ export interface RunOptions {
   readonly env?: Environment;
   readonly input?: string | Readable;
   readonly clock?: Clock;
+  readonly events?: CommandContext['events'];
 }
 
 export async function runInProcess(
   execute: CommandModule['execute'],
   args: readonly string[],
-  { env = {}, input = '', clock = systemClock }: RunOptions = {},
+  { env = {}, input = '', clock = systemClock, events = process }: RunOptions = {},
 ): Promise<Ran> {
   const [stdout, stderr] = [createSink(), createSink()];
   const context: CommandContext = {
-    ...{ env, clock, stdout, stderr, events: process, commands: COMMANDS },
+    ...{ env, clock, stdout, stderr, events, commands: COMMANDS },
     stdin: typeof input === 'string' ? Readable.from([Buffer.from(input)]) : input,
     random: Math.random,
     printError: (text) => void stderr.write(text),
