@@ -103,6 +103,7 @@ export class OwnedSessions {
       isVoid: (binding) => this.olderSessions.isVoid(binding),
       pendingClaimOf: (key) => this.bindings.pendingClaimOf(key),
       onConflict: () => metrics.claimConflict(),
+      onContested: (binding, ttlMs) => this.peers.announce(binding, ttlMs),
       onReleased: (key, to) => this.#release(key, { to, why: 'outranked' }),
       onError: (error) => logger.warn({ err: error }, 'could not resolve the claim of a peer'),
     });

@@ -8,6 +8,8 @@ export interface Announcement {
   readonly claim: Claim;
   /** Monotonic time at which the claim ends, in ms. */
   readonly endsAtMs: number;
+  /** Sent again because a peer had claimed the key too; not a third time, whatever peers respond. */
+  readonly isRepeated?: true;
 }
 
 export interface AnnouncementQueueOptions {
@@ -20,6 +22,8 @@ export interface AnnouncementQueueOptions {
   readonly send: (body: string) => Promise<ReadonlyMap<SessionKey, KeyResponse> | undefined>;
   /** The peer has responded with a claim that outranks ours. */
   readonly onOutranked: (key: SessionKey, claim: Claim) => void;
+  /** The peer had claimed the key too, and others may have heard of it after our announcement. */
+  readonly onContested: (key: SessionKey, announcement: Announcement) => void;
   /** The queue is full: this many announcements were dropped. */
   readonly onLost: (count: number) => void;
 }
@@ -118,8 +122,9 @@ export class AnnouncementQueue {
   #finish(key: SessionKey, announcement: Announcement, response: KeyResponse | undefined): void {
     // Unless a newer one was added meanwhile.
     if (response === 'unknown' && !this.#deferred.has(key)) this.defer(key, announcement);
-    if (typeof response !== 'object' || !this.#isOutranked(key, announcement, response)) return;
-    this.#options.onOutranked(key, response);
+    if (typeof response !== 'object') return;
+    if (this.#isOutranked(key, announcement, response)) this.#options.onOutranked(key, response);
+    else if (!announcement.isRepeated) this.#options.onContested(key, announcement);
   }
 
   /** Computed here too: a wrong response must not make this Machine release its session. */

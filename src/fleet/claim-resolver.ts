@@ -28,6 +28,11 @@ export interface ClaimResolverOptions {
   readonly pendingClaimOf?: (key: SessionKey) => Claim | undefined;
   /** Whether a binding of ours no longer counts, as the app process that it belonged to has ended. */
   readonly isVoid?: (binding: Binding) => boolean;
+  /**
+   * Another Machine has announced a session that we keep. It has announced it to all, perhaps after we did, so
+   * others may have stored its claim: they need to hear of ours again. Once per claimant in ten seconds.
+   */
+  readonly onContested?: (binding: Binding, ttlMs: number) => void;
   /** Another Machine claims a session that we own: this Machine has kept or released it. */
   readonly onConflict?: (outcome: 'kept' | 'released') => void;
   /** Another Machine now owns a session of this one. Called once, after that is stored. */
@@ -40,8 +45,9 @@ export interface ClaimResolver {
   /** Our response to a peer that queries the key and may claim it. Never rejects. */
   onQuery(key: SessionKey, from: MachineId, claim: Claim | undefined): Promise<KeyResponse>;
   /**
-   * Stores a peer's claim. Resolves to our claim if we keep the key, and to `unknown` if the store can't
-   * tell now: the peer then repeats the announcement. Never rejects.
+   * Stores a peer's claim. Resolves to our claim if we keep the key, or have released it within ten seconds: the peer
+   * compares the two as well. Resolves to `unknown` if the store can't tell now: the peer then repeats the
+   * announcement. Never rejects.
    */
   onAnnouncement(key: SessionKey, from: MachineId, claim: Claim): Promise<AnnouncementResponse>;
   /** Resolves when nothing is in flight. */
@@ -64,12 +70,16 @@ const RECENT_CLAIMS = { ttlMs: 10_000, maxEntries: 4_096 };
 class StoreClaimResolver implements ClaimResolver {
   readonly #options: ClaimResolverOptions;
   readonly #recentClaims: RecentMap<SessionKey, Claimant>;
+  /** Our own that others have outranked. */
+  readonly #releasedClaims: RecentMap<SessionKey, Claim>;
   /** The last work of each key that is in flight. */
   readonly #inFlight = new Map<SessionKey, Promise<unknown>>();
 
   constructor(options: ClaimResolverOptions) {
     this.#options = options;
-    this.#recentClaims = new RecentMap({ ...RECENT_CLAIMS, clock: options.clock });
+    const { clock } = options;
+    this.#recentClaims = new RecentMap({ ...RECENT_CLAIMS, clock });
+    this.#releasedClaims = new RecentMap({ ...RECENT_CLAIMS, clock });
   }
 
   onQuery(key: SessionKey, from: MachineId, claim: Claim | undefined): Promise<KeyResponse> {
@@ -78,7 +88,9 @@ class StoreClaimResolver implements ClaimResolver {
       const ours = this.#ownClaim(key, found);
       if (!ours) return found === 'unknown' ? 'unknown' : 'no';
       if (!claim) return ours;
-      return this.#resolve(key, ours, { ...claim, machine: from }).then((kept) => kept ?? 'no');
+      return this.#keeps(key, ours, { ...claim, machine: from }).then((keeps) =>
+        keeps ? ours : 'no',
+      );
     });
   }
 
@@ -87,10 +99,15 @@ class StoreClaimResolver implements ClaimResolver {
     return this.#inOrder<AnnouncementResponse>(key, (found) => {
       if (found === 'unknown') return 'unknown';
       const ours = this.#ownClaim(key, found);
-      if (ours) return this.#resolve(key, ours, theirs);
+      if (ours)
+        return this.#keeps(key, ours, theirs).then((keeps) => {
+          if (!keeps) return this.#releasedClaim(key, theirs);
+          if (typeof found === 'object') this.#onContested(found, theirs);
+          return ours;
+        });
       // A void binding of ours.
       if (this.#isOurs(found)) return this.#release(key, this.#options.self, theirs);
-      return this.#copy(key, found, theirs);
+      return this.#copy(key, found, theirs).then(() => this.#releasedClaim(key, theirs));
     });
   }
 
@@ -137,20 +154,36 @@ class StoreClaimResolver implements ClaimResolver {
     return typeof found === 'object' && found.machine === this.#options.self;
   }
 
-  /** Our claim if we keep the key; else stores theirs. */
-  async #resolve(key: SessionKey, ours: Claim, theirs: Claimant): Promise<Claim | undefined> {
+  /** Whether we keep the key; else stores theirs. */
+  async #keeps(key: SessionKey, ours: Claim, theirs: Claimant): Promise<boolean> {
     const { self, store, onConflict, onReleased } = this.#options;
     if (outranks(key, { ...ours, machine: self }, theirs)) {
       onConflict?.('kept');
-      return ours;
+      return true;
     }
     this.#recentClaims.set(key, theirs);
     // Of a pending claim the store has nothing.
     if (ours.isPending) await storeCopy(store, key, theirs);
     else await releaseTo(store, self, key, theirs);
     onConflict?.('released');
-    if (!ours.isPending) onReleased?.(key, theirs.machine);
-    return undefined;
+    if (ours.isPending) return false;
+    this.#releasedClaims.set(key, ours);
+    onReleased?.(key, theirs.machine);
+    return false;
+  }
+
+  /** The claim of ours that theirs has outranked: we may have announced it to others after they heard of theirs. */
+  #releasedClaim(key: SessionKey, theirs: Claimant): Claim | undefined {
+    const ours = this.#releasedClaims.get(key);
+    const isOutranked = ours && outranks(key, theirs, { ...ours, machine: this.#options.self });
+    return isOutranked ? ours : undefined;
+  }
+
+  #onContested(binding: Binding, theirs: Claimant): void {
+    const { clock, onContested } = this.#options;
+    if (this.#recentClaims.get(binding.key)?.machine === theirs.machine) return;
+    this.#recentClaims.set(binding.key, theirs);
+    onContested?.(binding, binding.expiresAt - clock.now());
   }
 
   async #copy(key: SessionKey, found: Lookup, theirs: Claimant): Promise<undefined> {

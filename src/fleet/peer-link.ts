@@ -50,6 +50,8 @@ export interface PeerLinkOptions {
   readonly liveness: LinkLiveness;
   /** The peer has responded to an announcement with a claim that outranks ours. */
   readonly onOutranked: (key: SessionKey, claim: Claim) => void;
+  /** The peer has responded to an announcement with a claim that ours outranks. */
+  readonly onContested: (key: SessionKey, announcement: Announcement) => void;
   /** This many announcements will not reach the peer. */
   readonly onAnnouncementsLost: (count: number) => void;
   readonly loadUndici?: LoadUndici | undefined;
@@ -95,7 +97,7 @@ export class PeerLink {
   #isClosed = false;
 
   constructor(options: PeerLinkOptions) {
-    const { self, peer, clock, random, onOutranked, onAnnouncementsLost: onLost } = options;
+    const { self, peer, clock, random, onOutranked, onContested } = options;
     this.machine = peer.machine;
     this.#options = options;
     const onDialled = (outcome: DialOutcome): void => this.#onDialled(outcome);
@@ -104,7 +106,8 @@ export class PeerLink {
     this.#recentNos = new RecentMap({ ...RECENT_NOS, clock });
     this.#queries = new Batcher({ maxBatch: MAX_KEYS, send: (batch) => this.#sendQueries(batch) });
     this.#announcements = new AnnouncementQueue({
-      ...{ self, peer: peer.machine, clock, onOutranked, onLost },
+      ...{ self, peer: peer.machine, clock, onOutranked, onContested },
+      onLost: options.onAnnouncementsLost,
       mayCall: () => this.#breaker.mayBegin(),
       send: (body) => this.#call(ANNOUNCE_PATH, body),
     });

@@ -254,6 +254,12 @@ class FleetPeers implements Peers {
     }
   }
 
+  /** To those that may have heard of the claim of `loser` after they heard of ours. */
+  #announceAgain(key: SessionKey, announcement: Announcement, loser: MachineId): void {
+    for (const link of this.#currentLinks())
+      if (link.machine !== loser) link.announce(key, { ...announcement, isRepeated: true });
+  }
+
   #createLink(peer: Peer): PeerLink {
     const { directory, onOutranked, onAnnouncementsLost } = this.#options;
     const { machine } = peer;
@@ -262,6 +268,7 @@ class FleetPeers implements Peers {
       peer,
       addressOf: () => directory.peer(machine)?.address,
       onOutranked: (key, claim) => onOutranked(key, { ...claim, machine }),
+      onContested: (key, announcement) => this.#announceAgain(key, announcement, machine),
       onAnnouncementsLost: (count) => onAnnouncementsLost?.(count),
     });
     for (const [key, announcement] of this.#announced.entries())

@@ -190,9 +190,10 @@ describe('the loser of a conflict', () => {
   test("stores the winner's claim as it is: generation, age and remaining life", async () => {
     const clock = createTestClock();
     const machine = createMachine(clock, A);
-    await own(machine, KEY, claimOn(clock, { ttlMs: 10 * TTL_MS }));
+    const ours = claimOn(clock, { ttlMs: 10 * TTL_MS });
+    await own(machine, KEY, ours);
     const claim = claimOn(clock, { generation: 3, createdAt: clock.now() - 50_000, ttlMs: 7_000 });
-    assert.equal(await machine.claimResolver.onAnnouncement(KEY, B, claim), undefined);
+    assert.deepEqual(await machine.claimResolver.onAnnouncement(KEY, B, claim), ours);
     const { generation, createdAt, expiresAt } = rowOf(machine);
     assert.deepEqual(
       { generation, createdAt, leftMs: expiresAt - clock.now() },
@@ -237,6 +238,44 @@ test('a claim announced while the store returns unknown must be announced again'
   );
   assert.equal(rowOf(machine).machine, A);
   assert.deepEqual([machine.conflicts, machine.released], [[], []]);
+});
+
+describe('a conflict that other Machines may have heard of in another order', () => {
+  const POORER = { createdAt: 0, generation: 1 };
+
+  test('is announced again by the winner, once for each claimant in ten seconds', async () => {
+    const clock = createTestClock();
+    const contested: [SessionKey, number][] = [];
+    const { claimResolver, ...machine } = createMachine(clock, A, {
+      onContested: ({ key }, ttlMs) => void contested.push([key, ttlMs]),
+    });
+    await own({ ...machine, claimResolver }, KEY, claimOn(clock, { generation: 2 }));
+    const announce = (from: MachineId): unknown =>
+      claimResolver.onAnnouncement(KEY, from, claimOn(clock, POORER));
+    await announce(B);
+    assert.deepEqual(contested, [[KEY, TTL_MS]]);
+    await announce(B);
+    assert.equal(contested.length, 1);
+    await clock.advance(10_000);
+    await announce(B);
+    await announce(C);
+    assert.equal(contested.length, 3);
+  });
+
+  test('is answered by the loser with the claim that it has released, within ten seconds, to the winner', async () => {
+    const clock = createTestClock();
+    const machine = createMachine(clock, A);
+    const ours = claimOn(clock, { generation: 2 });
+    await own(machine, KEY, ours);
+    const winner = claimOn(clock, { generation: 3 });
+    const { claimResolver } = machine;
+    assert.deepEqual(await claimResolver.onAnnouncement(KEY, B, winner), ours);
+    assert.deepEqual(await claimResolver.onAnnouncement(KEY, B, winner), ours);
+    assert.equal(await claimResolver.onQuery(KEY, B, winner), 'no');
+    assert.equal(await claimResolver.onAnnouncement(KEY, C, claimOn(clock, POORER)), undefined);
+    await clock.advance(10_000);
+    assert.equal(await claimResolver.onAnnouncement(KEY, B, winner), undefined);
+  });
 });
 
 describe('a copy of a binding that a peer owns', () => {

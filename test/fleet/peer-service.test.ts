@@ -301,7 +301,10 @@ describe('a claim to a key that this Machine owns too', () => {
         const response = await responseOf(peer, body, path);
         assert.deepEqual(peer.conflicts, [outcome]);
         assert.equal(await ownerIn(peer.store, KEY), outcome === 'kept' ? B : SELF);
-        assert.equal(typeof response === 'object', outcome === 'kept');
+        // The announcer hears of the claim that it has outranked, too.
+        const isTold = outcome === 'kept' || path === '/v1/announce';
+        assert.equal(typeof response === 'object', isTold);
+        if (isTold) assert.partialDeepStrictEqual(response, { origin });
       });
     }
   }

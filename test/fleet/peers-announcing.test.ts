@@ -163,6 +163,30 @@ describe('announcements', () => {
     assert.ok(typeof kept === 'object' && kept.machine === B);
   });
 
+  it('of a key that a peer had claimed too are repeated to the others, once', async (t) => {
+    const clock = createTestClock();
+    let announced = 0;
+    const losing = { generation: 1, origin: 'adopted', createdAt: 1_000, ttlMs: 5_000 } as const;
+    const { port } = await listen(t, (request, response) => {
+      void readBody(request).then((text) => {
+        const keys = parseAnnounce(text)?.bindings.map(({ key }) => key) ?? [];
+        announced += keys.length;
+        const answers = new Map(keys.map((key) => [key, losing]));
+        response.end(formatResponse({ machine: B, answers }));
+      });
+    });
+    // Both respond as losers every time.
+    const c = await startPeer(t, clock, C);
+    await bind(c, KEY);
+    const { peers, outrankedBy } = await startQueryingMachine(t, clock, [{ machine: B, port }, c]);
+    peers.announce(ownBinding(clock, { generation: 2 }), TTL_MS);
+    await until(() => announced === 2 && c.requests.length === 2);
+    peers.announce(ownBinding(clock, { key: keyOf('last') }), TTL_MS);
+    await until(() => announced === 3 && c.requests.length === 3);
+    assert.deepEqual(outrankedBy, []);
+    assert.deepEqual(c.conflicts, ['released']);
+  });
+
   it('change nothing when the response names keys that were not announced', async (t) => {
     const clock = createTestClock();
     const mine = { generation: 9, origin: 'learned', createdAt: 1, ttlMs: 1_000 } as const;

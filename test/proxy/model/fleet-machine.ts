@@ -96,6 +96,7 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
     isReady: () => !health.isStoreBusy,
     pendingClaimOf: (key) => bindings.pendingClaimOf(key),
     onConflict: (outcome) => void conflicts.push(outcome),
+    onContested: (binding, ttlMs) => peers.announce(binding, ttlMs),
     onReleased: (key) => {
       peers.retract(key);
       released.push(key);
