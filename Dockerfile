@@ -12,7 +12,7 @@
 # (glibc 2.34, libstdc++). Sidecar and app run as the user of that image; if that is root, RUN_AS=uid:gid gives
 # up root for both.
 
-# Debian, not Alpine: the same C library as most apps' images, and setpriv to give up root.
+# Debian, not Alpine: the same C library as most apps' images, and setpriv to drop root.
 FROM node:24-slim AS base
 WORKDIR /build
 COPY package.json package-lock.json ./

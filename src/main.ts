@@ -7,7 +7,7 @@ if (major < 22 || (major === 22 && minor < 19)) {
   console.error(`fly-affinity needs Node.js 22.19 or newer, but this is ${process.version}.`);
   process.exitCode = 1;
 } else {
-  // Without a listener it opens the inspector, and whoever reaches that runs code here.
+  // Without a listener it opens the inspector, and a client of the inspector can run code here.
   process.on('SIGUSR1', () => undefined);
   leaveNodeOptionsToTheApp();
   void import('./cli/commands.ts')

@@ -14,7 +14,7 @@ export const VARIABLE_NAMES: readonly string[] = SETTING_NAMES.flatMap((name) =>
   prefixed(name),
 ]);
 
-/** Each setting under its plain name alone, so that whoever sets that name overrides it. */
+/** Each setting under its name without the prefix only, so that a caller who sets that name overrides it. */
 export function withPlainNames(env: Environment): Environment {
   const others = Object.entries(env).filter(
     ([name]) => !name.startsWith(PREFIX) || !VARIABLE_NAMES.includes(name),

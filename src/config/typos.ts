@@ -77,7 +77,7 @@ function mayBeAlike(
   return (2 * alike) / (leftWeight + rightWeight) >= minSimilarity;
 }
 
-/** A unit counts little, and as any other: TTL, TTL_SECONDS and TTL_MS are the same to a person. */
+/** A unit at the end counts little: a person takes TTL, TTL_SECONDS and TTL_MS for the same name. */
 const UNIT = 'unit';
 const UNIT_WORDS = /^(MS|MILLIS|MILLISECONDS|S|SEC|SECS|SECONDS|M|MIN|MINUTES)$/;
 const UNIT_WEIGHT = 0.3;

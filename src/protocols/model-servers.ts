@@ -105,7 +105,7 @@ export const RESPONSES: Protocol = {
 
 const isPost = ({ method }: { readonly method: string }): boolean => method === 'POST';
 
-/** The cache of a prompt is worth a detour, and no error: any Machine can answer without it. */
+/** A cached prompt only saves time: if its Machine can't be had, any other answers without the cache. */
 export const KV_CACHE: Protocol = {
   ...COMMON,
   name: 'kv-cache',

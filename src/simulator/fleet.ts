@@ -119,7 +119,7 @@ function sidecarEnvironment(
   };
 }
 
-/** As good as any Machine's, to check the settings that all have. */
+/** The environment of one Machine: enough to check the settings, which all Machines share. */
 const ANY_MACHINE: Resources = {
   id: 'any' as MachineId,
   region: REGIONS[0],

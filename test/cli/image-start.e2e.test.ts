@@ -94,7 +94,7 @@ describe('the user', options, () => {
     assert.match(stdout, /^ids=0:0 /);
     assert.equal(
       stderr,
-      'fly-affinity: runs as root, the user of this image: RUN_AS=uid:gid gives up root\n',
+      'fly-affinity: runs as root, the user of this image: RUN_AS=uid:gid drops root\n',
     );
   });
 

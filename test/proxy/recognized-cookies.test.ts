@@ -185,7 +185,7 @@ describe('the Machine of an affinity cookie', () => {
     assert.deepEqual(await response.json(), { at: 'm1', cookie: 'PHPSESSID=abc' });
   });
 
-  test('is gone: any Machine serves, and sets its own', async (t) => {
+  test('is gone: another Machine serves, and sets its own cookie', async (t) => {
     const clock = createTestClock();
     const { fleet, m1 } = await startTwo(t, { FLEET_GONE_AFTER_MS: '10000' }, clock);
     const cookie = 'PHPSESSID=abc; fly-affinity=m2.thz3f1';

@@ -10,7 +10,7 @@ const PLAYERS_OF_EACH_HALF = 3;
 export async function runColyseus({ url }: Target, midway: () => Promise<void>): Promise<void> {
   const client = new Client(url, { fetchFn: retryingFetch });
   const host = await client.create('counting');
-  // Without it the SDK gives up a socket that is cut early.
+  // Without it the SDK does not connect again after a socket is cut early.
   host.reconnection.minUptime = 0;
   const { machine, pid } = await call(host);
   let count = 1;

@@ -1,6 +1,6 @@
 /**
  * JupyterLab's own client library, without its managers: these poll lists of sessions and kernels,
- * which name no session, and give up what the responding Machine does not have.
+ * which name no session, and take what the responding Machine does not have for ended.
  */
 import assert from 'node:assert/strict';
 import { KernelAPI, KernelConnection, SessionAPI } from '@jupyterlab/services';
