@@ -112,8 +112,10 @@ async function check(
 ): Promise<CheckReport> {
   const { origin, probes, machines, limits } = given;
   await say(`Checking ${origin}\n${planOfDetection(probes)}`);
-  const reached = await client.send({ method: 'GET', target: '/' });
-  if (reached.kind === 'no-response') return reportUnreachable(origin, reached);
+  const reached = await client.send({ method: 'GET', target: '/', isEnough: () => true });
+  if (reached.kind === 'no-response') {
+    return reportUnreachable(origin, reached, stopping.aborted);
+  }
   const detection = await detect(client, probes);
   if (detection.kind !== 'found') {
     return reportDetection(origin, detection, stopping.aborted);
@@ -127,7 +129,7 @@ async function check(
 /** Before anything is sent. */
 function planOfDetection(probes: readonly Probe[]): string {
   const places = [...new Set(['GET /', ...probes.map(({ where }) => where)])];
-  return `Sends these first, until one of them opens a session: ${places.join(', ')}\n`;
+  return `Sends these first, until one of them opens a session:\n  ${places.join('\n  ')}\n`;
 }
 
 function planOfSessions({ preset, where }: Probe, { limits, timeoutMs }: CheckArguments): string {

@@ -114,7 +114,8 @@ async function send(open: ProbeClient['open'], request: ProbeRequest): Promise<E
 
 function noResponse(error: unknown, isTimeout: boolean, ms: number): NoResponse {
   const code = codeOf(error);
-  if (isTimeout || code === 'UND_ERR_CONNECT_TIMEOUT') {
+  // Destroyed: the client was closed while it waited.
+  if (isTimeout || code === 'UND_ERR_CONNECT_TIMEOUT' || code === 'UND_ERR_DESTROYED') {
     return { kind: 'no-response', why: 'timeout', code: 'timeout', ms };
   }
   const isBroken = code === 'UND_ERR_SOCKET' || code === 'ECONNRESET' || code.startsWith('HPE_');

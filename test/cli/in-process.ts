@@ -1,4 +1,5 @@
 /** A command within this process, and its output. */
+import { readFileSync } from 'node:fs';
 import { Readable, Writable } from 'node:stream';
 import type { CommandContext, CommandModule } from '../../src/cli/command.ts';
 import { COMMANDS } from '../../src/cli/commands.ts';
@@ -45,4 +46,12 @@ function createSink(): Writable & { text(): string } {
     },
   });
   return Object.assign(sink, { text: () => text });
+}
+
+const OPERATIONS = new URL('../../src/docs/operations.md', import.meta.url);
+
+/** The example of a command's output that begins so, in the documentation for operators. */
+export function blockOfDocs(beginning: string): string {
+  const blocks = readFileSync(OPERATIONS, 'utf8').split(/^```.*\n/m);
+  return blocks.find((block) => block.startsWith(beginning)) ?? '';
 }

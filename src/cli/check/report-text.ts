@@ -50,7 +50,7 @@ const MEANINGS: Readonly<Record<LossKind, string>> = {
 function sayTold({ how, why, count, isLost }: Told): string[] {
   const isRefusedOnly = how === 'error' && !isLost;
   const meaning = isRefusedOnly ? 'too many requests; the session may be there' : MEANINGS[how];
-  return [`${count} times: ${why}`, `  ${meaning}`];
+  return [`${count} ${count === 1 ? 'time' : 'times'}: ${why}`, `  ${meaning}`];
 }
 
 const SENT_TO: Readonly<Record<Recipient, string>> = {

@@ -55,9 +55,14 @@ const NOTHING_SENT = {
   ...{ told: [], latency: [], hopMs: null, machines: [], isCutShort: false },
 } as const;
 
-export function reportUnreachable(url: string, exchange: Exchange): CheckReport {
+export function reportUnreachable(
+  url: string,
+  exchange: Exchange,
+  isCutShort: boolean,
+): CheckReport {
   const problems = [`GET /: ${sayExchange(exchange)}`];
-  return { ...NOTHING_SENT, url, verdict: 'unreachable', protocol: null, where: null, problems };
+  const nothing = { ...NOTHING_SENT, url, isCutShort };
+  return { ...nothing, verdict: 'unreachable', protocol: null, where: null, problems };
 }
 
 /** No session could be opened to begin with. */
