@@ -47,6 +47,7 @@ const RANKS: Readonly<Record<string, number>> = {
   'cli/sessions/': 10,
   'cli/check/': 10,
   'cli/probe-options.ts': 9,
+  'cli/try/': 10,
   'cli/': 11,
   'main.ts': 12,
 };

@@ -21,6 +21,21 @@ export function watchForOtherPlaces(
   processes: Pick<ProcessGroup, 'members'>,
   { config, clock, logger }: MisplacedAppParts,
 ): Cancel {
+  return watchListeningPlaces(processes, clock, (origin) => {
+    const advice = `let the app listen on PORT, which is ${portOf(config.upstreamUrl)} for it, or set UPSTREAM_URL=${origin}`;
+    logger.warn(
+      { listensAt: origin, expectedAt: config.upstreamUrl.origin, advice },
+      'the app listens elsewhere',
+    );
+  });
+}
+
+/** Reports each place where the processes listen, once. */
+export function watchListeningPlaces(
+  processes: Pick<ProcessGroup, 'members'>,
+  clock: Clock,
+  onPlace: (origin: string) => void,
+): Cancel {
   const reported = new Set<string>();
   let seenBefore: readonly string[] = [];
   return clock.every(LOOK_INTERVAL_MS, () => {
@@ -28,11 +43,7 @@ export function watchForOtherPlaces(
     for (const origin of new Set(origins)) {
       if (!seenBefore.includes(origin) || reported.has(origin)) continue;
       reported.add(origin);
-      const advice = `let the app listen on PORT, which is ${portOf(config.upstreamUrl)} for it, or set UPSTREAM_URL=${origin}`;
-      logger.warn(
-        { listensAt: origin, expectedAt: config.upstreamUrl.origin, advice },
-        'the app listens elsewhere',
-      );
+      onPlace(origin);
     }
     seenBefore = origins;
   });

@@ -8,6 +8,7 @@ import { readVersion } from '../package.ts';
 export const COMMANDS: readonly Command[] = [
   { name: 'serve', summary: 'run the sidecar in front of the app at UPSTREAM_URL', load: () => import('./serve.ts') },
   { name: 'run', summary: 'start the app as a child process, and run the sidecar in front of it', load: () => import('./run.ts') },
+  { name: 'try', summary: 'compare three Machines of your app without and with the sidecar', load: () => import('./try.ts') },
   { name: 'simulate', summary: 'run several Machines behind a simulated Fly Proxy on this computer', load: () => import('./simulate.ts') },
   { name: 'check', summary: 'open sessions in a deployment, and count the calls that do not find theirs', load: () => import('./check.ts') },
   { name: 'sessions', summary: 'list, delete, export and import sessions', load: () => import('./sessions.ts') },

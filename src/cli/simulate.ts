@@ -1,15 +1,14 @@
 /** `fly-affinity simulate`: several Machines behind a simulated Fly Proxy, on this computer. */
 import { once } from 'node:events';
-import { extname } from 'node:path';
 import type { Writable } from 'node:stream';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { demoCommand, sidecarCommand } from './own-processes.ts';
+import { seenProtocols } from './try/seen-protocols.ts';
 import { print, type CommandContext, type CommandModule } from './command.ts';
 import { EXIT_CONFIG, EXIT_FAILURE, EXIT_USAGE } from '../app/lifecycle.ts';
 import { integer, listeningPort, mistaken, oneOf, valueOf, type Parse } from '../config/parsers.ts';
 import { withPlainNames } from '../config/environment.ts';
 import { InvalidSettings } from '../config/mistakes.ts';
-import { asObject } from '../json.ts';
 import { presetOf, PRESETS } from '../protocols/presets.ts';
 import { requestLine } from '../simulator/records.ts';
 import { MIN_TTL_SECONDS, type ReplayCacheRule } from '../simulator/replay-cache.ts';
@@ -150,11 +149,10 @@ function start(
   args: SimulateArguments,
   { env, clock, random, stdout }: CommandContext,
 ): Promise<Simulation> {
-  const [, script = ''] = process.argv;
   const { port, spread, replayCache, hardLimit } = args;
   return startSimulation({
     appCommand: args.appCommand ?? demoCommand(),
-    sidecarCommand: [process.execPath, ...process.execArgv, script, 'serve'],
+    sidecarCommand: sidecarCommand(),
     env,
     // One line a request from each sidecar would hide the simulator's own lines.
     sidecarEnv: { LOG_LEVEL: withPlainNames(env).LOG_LEVEL ?? 'warn' },
@@ -164,11 +162,6 @@ function start(
     edge: { port, spread, replayCache, ...(hardLimit !== undefined && { hardLimit }) },
     onLine: (machine, source, line) => stdout.write(`[${machine} ${source}] ${line}\n`),
   });
-}
-
-function demoCommand(): string[] {
-  const script = new URL(`./demo-app${extname(import.meta.url)}`, import.meta.url);
-  return [process.execPath, ...process.execArgv, fileURLToPath(script)];
 }
 
 function describe(simulation: Simulation, stdout: Writable): void {
@@ -186,13 +179,9 @@ function describe(simulation: Simulation, stdout: Writable): void {
   simulation.onRequest((record) => stdout.write(`${requestLine(record)}\n`));
 }
 
-const STATUS_TIMEOUT_MS = 1_000;
-
-/** What the sidecars have seen, by protocol. A Machine that does not run has no part in it. */
-async function summaryOf({ machines }: Simulation): Promise<string> {
-  const totals = new Map<string, number>();
-  for (const counts of await Promise.all(machines.map(({ ports }) => protocolsAt(ports.admin))))
-    for (const [name, count] of counts) totals.set(name, (totals.get(name) ?? 0) + count);
+/** What the sidecars have seen, by protocol. */
+async function summaryOf(simulation: Simulation): Promise<string> {
+  const totals = await seenProtocols(simulation);
   if (totals.size === 0)
     return 'No request had a session id: `fly-affinity help presets` shows where ids may be.\n';
   const rows = [...totals]
@@ -204,18 +193,6 @@ async function summaryOf({ machines }: Simulation): Promise<string> {
 function productsOf(protocol: string): string {
   const products = PRESETS[presetOf(protocol) ?? '']?.products;
   return products === undefined ? '' : `(${products})`;
-}
-
-async function protocolsAt(adminPort: number): Promise<readonly [string, number][]> {
-  try {
-    const signal = AbortSignal.timeout(STATUS_TIMEOUT_MS);
-    const response = await fetch(`http://127.0.0.1:${adminPort}/status`, { signal });
-    const { protocols } = asObject(await response.json()) ?? {};
-    return Object.entries(asObject(protocols) ?? {}).map(([name, count]) => [name, Number(count)]);
-  } catch {
-    // The Machine has crashed, or was stopped.
-    return [];
-  }
 }
 
 function nextSignal(): Promise<unknown> {

@@ -35,6 +35,8 @@ export function sayExchange(exchange: Exchange, id: Secrets = ''): string {
 }
 
 function sayResponse({ status, body }: { status: number; body: string }, id: Secrets): string {
+  // What a page says is of no use here.
+  if (status < 400) return String(status);
   return `${status} ${shown(messageIn(body), id)}`.trimEnd();
 }
 

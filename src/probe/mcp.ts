@@ -30,14 +30,18 @@ async function open(client: ProbeClient, path: string): Promise<Opening> {
   if (exchange.kind === 'no-response') return { kind: 'other', exchange };
   const message = findRpcMessage(exchange.body, OPENING_ID);
   const version = asText(message?.result?.protocolVersion);
-  if (!message || version === undefined) return notOpened(exchange);
   const id = exchange.headers[SESSION_HEADER]?.toString();
+  const isMcp = version !== undefined || id !== undefined;
+  if (!message?.result || !isMcp) return notOpened(exchange);
   if (id === undefined) {
     return { kind: 'stateless', what: `its response to initialize has no ${SESSION_HEADER}` };
   }
-  const hasTools = asObject(message.result?.capabilities)?.tools !== undefined;
+  const hasTools = asObject(message.result.capabilities)?.tools !== undefined;
   const method = hasTools ? 'tools/list' : 'ping';
-  const headers = { [SESSION_HEADER]: id, 'mcp-protocol-version': version };
+  const headers = {
+    [SESSION_HEADER]: id,
+    ...(version !== undefined && { 'mcp-protocol-version': version }),
+  };
   return { kind: 'opened', session: sessionOf({ client, path, id, headers, method }, exchange) };
 }
 

@@ -43,6 +43,8 @@ export interface FleetOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly onLine: (machine: MachineId, source: ProcessName, line: string) => void;
+  /** An app that is waited for listens at `origin`, and not on `port`. */
+  readonly onAppElsewhere: (origin: string, port: number) => void;
 }
 
 export const PROCESS_GROUP = 'app';
@@ -101,6 +103,7 @@ function createMachine(options: FleetOptions, belongings: Resources): SimulatedM
     keeper,
     clock,
     onLine: (source, line) => options.onLine(id, source, line),
+    onAppElsewhere: (origin) => options.onAppElsewhere(origin, ports.app),
   });
 }
 

@@ -1,5 +1,6 @@
 /** One simulated Machine: an app, and the sidecar in front of it, as local processes. */
 import type { MachineId } from '../session.ts';
+import { watchListeningPlaces } from '../app/misplaced-app.ts';
 import { awaitPort } from '../app/supervised-app.ts';
 import type { Clock } from '../clock.ts';
 import type { ProcessKeeper, RunningProcess } from './processes.ts';
@@ -34,6 +35,8 @@ export interface MachineOptions {
   readonly keeper: ProcessKeeper;
   readonly clock: Clock;
   readonly onLine: (source: ProcessName, line: string) => void;
+  /** While the app is waited for: it listens at this origin, and not on its port. */
+  readonly onAppElsewhere: (origin: string) => void;
 }
 
 const HOST = '127.0.0.1';
@@ -85,6 +88,18 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
 
   get peerPort(): number {
     return this.ports.peer;
+  }
+
+  /** The processes that run, with what they have started. */
+  processesOf(name: ProcessName): readonly number[] {
+    const process = this.#processes[name];
+    return process && !process.hasEnded() ? process.members() : [];
+  }
+
+  /** The last output of an app that has exited by itself; undefined if it has not. */
+  lastLinesOfEndedApp(): string | undefined {
+    const { app } = this.#processes;
+    return this.#state === 'started' && app?.hasEnded() ? app.lastLines() : undefined;
   }
 
   /** Starts or resumes, as Fly Proxy does for a request. */
@@ -186,7 +201,12 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
     // The Machine was destroyed before there was a process to kill.
     if (this.#state === 'destroyed') await started.stop('SIGKILL', 0);
     const port = name === 'app' ? this.ports.app : this.ports.public;
-    const problem = await untilListening(port, started, clock);
+    const problem = await untilListening({
+      port,
+      started,
+      clock,
+      onElsewhere: name === 'app' ? this.#options.onAppElsewhere : undefined,
+    });
     if (problem === undefined) return;
     await started.stop('SIGKILL', 0);
     throw new Error(`Machine ${this.id}: the ${name} ${problem}\n${started.lastLines()}`);
@@ -218,20 +238,36 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
   }
 }
 
+/** For an app that opens another port before its own, such as one for metrics. */
+const ELSEWHERE_GRACE_MS = 5_000;
+
+interface Awaited {
+  readonly port: number;
+  readonly started: RunningProcess;
+  readonly clock: Clock;
+  /** Undefined: it has several ports. */
+  readonly onElsewhere: ((origin: string) => void) | undefined;
+}
+
 /** Why the process does not listen, or undefined once it does. */
-async function untilListening(
-  port: number,
-  started: RunningProcess,
-  clock: Clock,
-): Promise<string | undefined> {
+async function untilListening(awaited: Awaited): Promise<string | undefined> {
+  const { port, started, clock } = awaited;
   const waiting = new AbortController();
   const giveUp = (): void => waiting.abort();
-  const cancelTimeout = clock.after(START_TIMEOUT_MS, giveUp);
+  const cancels = [clock.after(START_TIMEOUT_MS, giveUp)];
+  let elsewhere: string | undefined;
+  const onPlace = (origin: string): void => {
+    if (waiting.signal.aborted) return;
+    elsewhere = origin;
+    cancels.push(clock.after(ELSEWHERE_GRACE_MS, giveUp));
+    awaited.onElsewhere?.(origin);
+  };
+  if (awaited.onElsewhere) cancels.push(watchListeningPlaces(started, clock, onPlace));
   void started.ended.then(giveUp);
   const listens = await awaitPort({ host: HOST, port, clock, signal: waiting.signal });
-  cancelTimeout();
+  for (const cancel of cancels) cancel();
   if (listens) return undefined;
-  return started.hasEnded()
-    ? `ended with ${await started.ended}`
-    : `does not listen on port ${port}, which it gets as PORT`;
+  if (started.hasEnded()) return `ended with ${await started.ended}`;
+  const instead = elsewhere === undefined ? '' : `, but at ${elsewhere}`;
+  return `does not listen on port ${port}, which it gets as PORT${instead}`;
 }

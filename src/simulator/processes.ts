@@ -4,6 +4,7 @@ import { extname } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
+import { createProcessGroup } from '../app/process-group.ts';
 import type { Clock } from '../clock.ts';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
@@ -22,6 +23,8 @@ export interface RunningProcess {
   hasEnded(): boolean;
   /** The last lines it wrote. */
   lastLines(): string;
+  /** The process, and what it has started. */
+  members(): readonly number[];
   /** Signals the process and its children. Does nothing once it has ended. */
   signal(signal: NodeJS.Signals): void;
   /** Sends `signal`, kills after `graceMs`; resolves when no process of the group is left. */
@@ -87,6 +90,7 @@ function watch(
     options.onLine?.(line);
   };
   for (const output of [child.stdout, child.stderr]) readLines(output, onLine);
+  const processes = createProcessGroup(group, clock);
   let hasEnded = false;
   const ended = new Promise<string>((resolve) => {
     child.once('exit', (code, signal) => {
@@ -103,6 +107,7 @@ function watch(
     ended,
     hasEnded: () => hasEnded,
     lastLines: () => lines.join('\n'),
+    members: () => processes.members(),
     signal,
     stop: async (name, graceMs) => {
       signal(name);

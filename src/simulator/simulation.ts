@@ -43,6 +43,10 @@ export interface SimulationOptions {
   readonly directory?: string;
   /** Each line that a process of a Machine writes. */
   readonly onLine?: (machine: MachineId, source: ProcessName, line: string) => void;
+  /** An app that is waited for listens at `origin`, and not on `port`, which it gets as `PORT`. */
+  readonly onAppElsewhere?: (origin: string, port: number) => void;
+  /** Ends a start in progress, which then rejects. */
+  readonly signal?: AbortSignal;
 }
 
 export interface Simulation {
@@ -117,7 +121,7 @@ async function start(
   const makeMachine = createMachineMaker(fleetOptions(options, app, surroundings));
   const machineCount = options.machineCount ?? DEFAULT_MACHINE_COUNT;
   for (let i = 0; i < machineCount; i += 1) machines.push(await makeMachine());
-  await startAll(machines);
+  await startAll(machines, options.signal);
   const addMachine = async (region?: string): Promise<SimulatedMachine> => {
     const machine = await makeMachine(region);
     machines.push(machine);
@@ -197,22 +201,32 @@ function fleetOptions(
     sidecarCommand: options.sidecarCommand,
     sidecarEnv: options.sidecarEnv ?? {},
     onLine: (...line) => options.onLine?.(...line),
+    onAppElsewhere: (...place) => options.onAppElsewhere?.(...place),
   };
 }
 
-/** Waits for all, so that an early failure leaves no operation in progress. */
 /** If a Machine can't be started, the others are not waited for: they may never listen. */
-async function startAll(machines: readonly SimulatedMachine[]): Promise<void> {
+async function startAll(
+  machines: readonly SimulatedMachine[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  signal?.throwIfAborted();
   const starts = machines.map((machine) => machine.start());
+  const aborted = Promise.withResolvers<never>();
+  const abort = (): void => aborted.reject(new Error('the start was interrupted'));
+  signal?.addEventListener('abort', abort);
   try {
-    await Promise.all(starts);
+    await Promise.race([Promise.all(starts), aborted.promise]);
   } catch (error) {
     await Promise.all(machines.map((machine) => machine.shutDown()));
     await Promise.allSettled(starts);
     throw error;
+  } finally {
+    signal?.removeEventListener('abort', abort);
   }
 }
 
+/** Waits for all, so that an early failure leaves no operation in progress. */
 async function settleAll(doings: readonly Promise<void>[]): Promise<void> {
   const outcomes = await Promise.allSettled(doings);
   const failed = outcomes.find((outcome) => outcome.status === 'rejected');
