@@ -35,9 +35,12 @@ await build({
   logLevel: 'warning',
 });
 
-// What `dashboard` and `alerts` print lies beside the code that reads it.
-for (const file of ['dashboard.json', 'alerts.yaml']) {
-  await copyFile(path.join(root, 'src/observability', file), path.resolve(root, outdir, file));
+// What `dashboard` and `alerts` print, and parts of the status page, lie beside the code that reads them.
+for (const file of [
+  ...['observability/dashboard.json', 'observability/alerts.yaml'],
+  ...['admin/status-page.css', 'admin/status-page.browser.js'],
+]) {
+  await copyFile(path.join(root, 'src', file), path.resolve(root, outdir, path.basename(file)));
 }
 
 await copyFile(

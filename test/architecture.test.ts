@@ -17,6 +17,7 @@ const SRC = path.join(import.meta.dirname, '../src');
 const RANKS: Readonly<Record<string, number>> = {
   'clock.ts': 0,
   'collect-garbage.ts': 0,
+  'duration.ts': 0,
   'session.ts': 0,
   'package.ts': 0,
   'json.ts': 0,

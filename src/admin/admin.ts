@@ -2,7 +2,7 @@
 import type { Server } from 'node:http';
 import { drain, drainStatus, undrain, type DrainParts } from './drain.ts';
 import { explainBody, explainQuery, type ExplainRouteParts } from './explain.ts';
-import { livez, readyz, renderMetrics, status, type HealthParts } from './health.ts';
+import { livez, readyz, renderMetrics, type HealthParts } from './health.ts';
 import { AdminRouter, type Route } from './router.ts';
 import {
   handleDeleteSession,
@@ -11,15 +11,23 @@ import {
   handleImportSessions,
   type SessionsParts,
 } from './sessions.ts';
+import { respondStatus } from './status.ts';
+import { handleForm, showPage, type StatusPageParts } from './status-page.ts';
 import { listen, type ListenAddress } from '../http/listener.ts';
 import { createServer } from '../http/node-http.ts';
 
-export type AdminParts = HealthParts & DrainParts & ExplainRouteParts & SessionsParts;
+export type AdminParts = HealthParts &
+  StatusPageParts &
+  DrainParts &
+  ExplainRouteParts &
+  SessionsParts;
 
 const ROUTES: readonly Route<AdminParts>[] = [
+  { methods: ['GET', 'HEAD'], path: '/', auth: 'detail', handle: showPage },
+  { methods: ['POST'], path: '/', auth: 'detail', handle: handleForm },
   { methods: ['GET', 'HEAD'], path: '/livez', auth: 'none', handle: livez },
-  { methods: ['GET', 'HEAD'], path: '/readyz', auth: 'none', handle: readyz },
-  { methods: ['GET', 'HEAD'], path: '/status', auth: 'none', handle: status },
+  { methods: ['GET', 'HEAD'], path: '/readyz', auth: 'detail', handle: readyz },
+  { methods: ['GET', 'HEAD'], path: '/status', auth: 'detail', handle: respondStatus },
   { methods: ['GET', 'HEAD'], path: '/metrics', auth: 'none', handle: renderMetrics },
   { methods: ['GET', 'HEAD'], path: '/drain', auth: 'token', handle: drainStatus },
   { methods: ['POST'], path: '/drain', auth: 'token', handle: drain },
@@ -32,10 +40,8 @@ const ROUTES: readonly Route<AdminParts>[] = [
   { methods: ['DELETE'], path: '/sessions/*', auth: 'token', handle: handleDeleteSession },
 ];
 
-export interface AdminOptions extends ListenAddress, AdminParts {
-  /** Undefined: the endpoints that need the token are not there. */
-  readonly token: string | undefined;
-}
+/** Without a token the endpoints that need it are not there. */
+export type AdminOptions = ListenAddress & AdminParts;
 
 export interface Admin {
   readonly port: number;

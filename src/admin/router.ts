@@ -13,11 +13,17 @@ export interface Route<Parts> {
   readonly methods: readonly ('GET' | 'HEAD' | 'POST' | 'DELETE')[];
   /** Exact, or with `/*` at its end for every path that begins so. */
   readonly path: string;
-  /** `token`: requires `ADMIN_TOKEN`; without that setting the route does not exist. */
-  readonly auth: 'none' | 'token';
+  /**
+   * `token`: requires `ADMIN_TOKEN`; without that setting the route does not exist. `detail`: open to all;
+   * the token gives more detail, see {@link AdminCall.access}.
+   */
+  readonly auth: 'none' | 'detail' | 'token';
   /** Responds. What it throws becomes an error response: see {@link HttpError}. */
   readonly handle: (call: AdminCall, parts: Parts) => Promise<void> | void;
 }
+
+/** `denied`: with another token than `ADMIN_TOKEN`, or with any where there is no such setting. */
+export type Access = 'open' | 'full' | 'denied';
 
 /** A request of the admin listener and its response. */
 export interface AdminCall {
@@ -29,6 +35,10 @@ export interface AdminCall {
   readonly query: URLSearchParams;
   /** Aborts when the response is finished, or when the client disconnects before. */
   readonly closed: AbortSignal;
+  /** What the `Authorization` of the request gives access to. */
+  readonly access: Access;
+  /** The same for a token from elsewhere in the request. */
+  readonly accessWith: (token: string) => Access;
 }
 
 export interface AdminRouterOptions<Parts> {
@@ -43,15 +53,15 @@ export class AdminRouter<Parts> {
   readonly #routes: readonly Route<Parts>[];
   readonly #parts: Parts;
   readonly #logger: Logger;
-  readonly #isAuthorized: (request: IncomingMessage) => boolean;
+  readonly #accessOf: AccessCheck;
   readonly #inFlight = new Set<Promise<void>>();
 
   constructor({ routes, parts, token, clock, logger }: AdminRouterOptions<Parts>) {
-    this.#routes = token === undefined ? routes.filter(({ auth }) => auth === 'none') : routes;
+    this.#routes = token === undefined ? routes.filter(({ auth }) => auth !== 'token') : routes;
     this.#parts = parts;
     this.#logger = logger;
-    this.#isAuthorized =
-      token === undefined ? () => false : createTokenCheck({ token, clock, logger });
+    this.#accessOf =
+      token === undefined ? () => 'denied' : createTokenCheck({ token, clock, logger });
   }
 
   /** Responds to every request. Never throws. */
@@ -75,7 +85,8 @@ export class AdminRouter<Parts> {
       respondError(response, 'none', 404, 'not found');
       return;
     }
-    if (first.auth === 'token' && !this.#isAuthorized(request)) {
+    const access = this.#accessFor(first, request);
+    if (first.auth === 'token' && access !== 'full') {
       response.setHeader('www-authenticate', 'Bearer');
       respondError(response, first.auth, 401, 'needs Authorization: Bearer ADMIN_TOKEN');
       return;
@@ -90,12 +101,20 @@ export class AdminRouter<Parts> {
     }
     const rest = restOf(route, path) ?? '';
     const closed = closeSignalOf(response);
-    const call = { request, response, path, rest, query: new URLSearchParams(query), closed };
+    const accessWith = (given: string): Access => this.#accessOf(request, given);
+    const call = { request, response, path, rest, closed, access, accessWith };
     try {
-      await route.handle(call, this.#parts);
+      await route.handle({ ...call, query: new URLSearchParams(query) }, this.#parts);
     } catch (error) {
       this.#handleError(error, route, response);
     }
+  }
+
+  #accessFor({ auth }: Route<Parts>, request: IncomingMessage): Access {
+    const given = tokenIn(request);
+    // Only where the token is needed, a request without one is logged.
+    const isOpen = auth === 'none' || (auth === 'detail' && given === '');
+    return isOpen ? 'open' : this.#accessOf(request, given);
   }
 
   #handleError(error: unknown, route: Route<Parts>, response: ServerResponse): void {
@@ -142,18 +161,21 @@ function describe(error: unknown): { readonly status: number; readonly message: 
   return { status: 500, message: 'failed' };
 }
 
-/** Endpoints for programs with the token get JSON, those for probes plain text. */
+/** Endpoints for programs with the token get JSON, those for probes and browsers plain text. */
 function respondError(
   response: ServerResponse,
   auth: Route<never>['auth'],
   status: number,
   message: string,
 ): void {
-  if (auth === 'none') respond(response, status, TEXT_TYPE, `${message}\n`);
+  if (auth !== 'token') respond(response, status, TEXT_TYPE, `${message}\n`);
   else respondJson(response, status, { error: message });
 }
 
 /* Checks whether a request to the admin listener carries `ADMIN_TOKEN`. */
+
+/** Logs what is denied. */
+type AccessCheck = (request: IncomingMessage, given: string) => Access;
 
 export interface TokenCheckOptions {
   readonly token: string;
@@ -166,26 +188,26 @@ const LOGGED_PER_SECOND = 1 / 60;
 /** RFC 6750 §2.1; the name of the scheme is case-insensitive (RFC 9110 §11.1). */
 const BEARER = /^bearer +(\S+) *$/i;
 
-export function createTokenCheck({
-  token,
-  clock,
-  logger,
-}: TokenCheckOptions): (request: IncomingMessage) => boolean {
+export function createTokenCheck({ token, clock, logger }: TokenCheckOptions): AccessCheck {
   const expected = digest(token);
   const mayLog = createTokenBucket({ ratePerSecond: LOGGED_PER_SECOND, burst: 1, clock });
   let refusedCount = 0;
 
-  return ({ headers, socket }) => {
-    const [, given = ''] = BEARER.exec(headers.authorization ?? '') ?? [];
+  return ({ socket }, given) => {
     // Digests have the same length, and comparing them reveals nothing about the token.
-    if (timingSafeEqual(digest(given), expected)) return true;
+    if (timingSafeEqual(digest(given), expected)) return 'full';
     refusedCount += 1;
     if (mayLog()) {
       const address = socket.remoteAddress;
       logger.warn({ address, refusedCount }, 'admin request without the right ADMIN_TOKEN');
     }
-    return false;
+    return 'denied';
   };
+}
+
+/** Empty without `Authorization`. The credentials of another scheme are a wrong token. */
+function tokenIn({ headers: { authorization = '' } }: IncomingMessage): string {
+  return BEARER.exec(authorization)?.[1] ?? authorization;
 }
 
 function digest(token: string): Buffer {

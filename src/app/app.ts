@@ -13,7 +13,7 @@ import {
   startFleetWarnings,
 } from './fleet-adapters.ts';
 import { startAdmin } from '../admin/admin.ts';
-import type { Readiness, Status } from '../admin/health.ts';
+import type { Readiness } from '../admin/health.ts';
 import type { Config } from '../config/config.ts';
 import { createDraining } from '../routing/placement.ts';
 import type { Heartbeats } from '../fleet/heartbeats.ts';
@@ -24,6 +24,9 @@ import type { Sidecar } from './lifecycle.ts';
 import { listen, type HttpListener } from '../http/listener.ts';
 import type { ReservedPort } from '../http/reserved-port.ts';
 import { RequestPath } from './request-path.ts';
+import { StatusReporter } from './status.ts';
+import type { Logger } from '../observability/log.ts';
+import { RecentEvents } from '../observability/recent-events.ts';
 import { startCleanup } from '../store/cleanup.ts';
 import type { SessionStore } from '../store/store.ts';
 import type { Clock } from '../clock.ts';
@@ -61,6 +64,8 @@ export async function startSidecar(config: Config, parts: SidecarParts): Promise
 class RunningSidecar implements Sidecar {
   readonly #config: Config;
   readonly #parts: SidecarParts;
+  readonly #requestLogger: Logger;
+  readonly #events: RecentEvents;
   readonly #liveness: Liveness;
   readonly #directory: Directory;
   readonly #draining = createDraining();
@@ -77,8 +82,11 @@ class RunningSidecar implements Sidecar {
   readonly #drained = new AbortController();
   #stopping: Promise<void> | undefined;
 
-  constructor(config: Config, parts: SidecarParts) {
+  constructor(config: Config, given: SidecarParts) {
     this.#config = config;
+    this.#events = new RecentEvents(given.clock);
+    this.#requestLogger = given.logger;
+    const parts = { ...given, logger: this.#events.watch(given.logger) };
     this.#parts = parts;
     this.#liveness = createLiveness(config, parts);
     this.#directory = createDirectory(config, parts, this.#liveness);
@@ -92,12 +100,12 @@ class RunningSidecar implements Sidecar {
   async start(): Promise<void> {
     const opened = await this.#openStore();
     const path = this.#assemble(opened);
-    const { listeners, explain, heartbeats } = path;
+    const { listeners, heartbeats } = path;
     await this.#startFleet(heartbeats);
     this.#joinFleet(opened.store, path);
     const { host } = this.#config;
     const peer = await this.#listen(listeners.peer, this.#config.peerPort);
-    const admin = await this.#startAdmin(host, opened.store, explain);
+    const admin = await this.#startAdmin(host, opened.store, path);
     const publicPort = await this.#listenPublicly(listeners.edge);
     this.#ports = { public: publicPort, peer, admin };
     await this.#awaitApp(path);
@@ -114,11 +122,6 @@ class RunningSidecar implements Sidecar {
     const reason = this.#whyNotReady();
     const upstream = this.#upstreamHealth.status();
     return { ready: reason === undefined, reason, store, fleet, upstream };
-  }
-
-  #status(): Status {
-    const protocols = this.#path?.seenProtocols.counts() ?? {};
-    return { machine: this.#config.identity.machine, ...this.readiness(), protocols };
   }
 
   #whyNotReady(): string | undefined {
@@ -183,24 +186,35 @@ class RunningSidecar implements Sidecar {
     this.#stops.push(() => joining.stop());
   }
 
-  async #startAdmin(
-    host: string,
-    store: SessionStore,
-    explain: RequestPath['explain'],
-  ): Promise<number> {
+  async #startAdmin(host: string, store: SessionStore, path: RequestPath): Promise<number> {
     const { adminPort, adminToken, identity } = this.#config;
+    const reporter = this.#createReporter(store, path);
+    this.#stops.push(() => reporter.stop());
     const admin = await startAdmin({
       ...this.#parts,
-      ...{ host, port: adminPort, token: adminToken, store, explain },
+      ...{ host, port: adminPort, token: adminToken, store, explain: path.explain },
       draining: this.#draining,
       readiness: () => this.readiness(),
-      status: () => this.#status(),
-      onSessionChanged: (...change) => this.#path?.sessions.onSessionChanged(...change),
-      countOpenRequests: () => this.#path?.busyCount() ?? 0,
+      status: (isDetailed) => reporter.status(isDetailed),
+      onSessionChanged: (...change) => path.sessions.onSessionChanged(...change),
+      countOpenRequests: () => path.busyCount(),
       countOwnSessions: createOwnSessionCount(store, identity.machine),
     });
     this.#stops.push(() => admin.stop());
     return admin.port;
+  }
+
+  #createReporter(store: SessionStore, path: RequestPath): StatusReporter {
+    return new StatusReporter({
+      ...{ config: this.#config, store, draining: this.#draining, events: this.#events },
+      ...{ clock: this.#parts.clock, metrics: this.#parts.metrics },
+      ...{ directory: this.#directory, liveness: this.#liveness },
+      readiness: () => this.readiness(),
+      notAccepting: () => path.notAccepting(),
+      countOpenRequests: () => path.busyCount(),
+      protocolCounts: () => path.seenProtocols.counts(),
+      missingPresets: () => path.seenProtocols.missingPresets(),
+    });
   }
 
   async #listen(listener: HttpListener, port: number): Promise<number> {
@@ -243,6 +257,7 @@ class RunningSidecar implements Sidecar {
     this.#stops.push(() => this.#upstreamHealth.stop());
     const path = new RequestPath({
       ...this.#parts,
+      requestLogger: this.#requestLogger,
       config: this.#config,
       store,
       directory: this.#directory,

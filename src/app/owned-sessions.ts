@@ -207,7 +207,7 @@ export function statusOf(parts: RoutingParts): PeerStatus {
 }
 
 /** An operator's drain takes precedence over capacity and health. */
-function whyNotAccepting(parts: RoutingParts): NotAccepting | undefined {
+export function whyNotAccepting(parts: RoutingParts): NotAccepting | undefined {
   const { draining, isFull, upstreamHealth } = parts;
   if (draining.state() !== 'taking') return 'draining';
   if (isFull()) return 'full';

@@ -20,7 +20,7 @@ import { QUIET_MS, RequestRecorder } from '../proxy/request-record.ts';
 import { SeenProtocols } from '../proxy/seen-protocols.ts';
 import { StartGate } from '../proxy/start-gate.ts';
 import { createVia } from '../proxy/attempt-request.ts';
-import type { Decision } from '../routing/decision.ts';
+import type { Decision, NotAccepting } from '../routing/decision.ts';
 import { createExplain, type Explain } from '../routing/explain.ts';
 import { EDGE_NAMES } from '../routing/facts.ts';
 import { createActions } from '../routing/respond.ts';
@@ -31,6 +31,7 @@ import {
   type OwnedSessionsParts,
   createRouter,
   statusOf,
+  whyNotAccepting,
   type RoutingParts,
 } from './owned-sessions.ts';
 import type { Clock } from '../clock.ts';
@@ -43,7 +44,10 @@ import { type Logger, createRateLimitedReport } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 
-export interface RequestPathParts extends OwnedSessionsParts, RoutingParts {}
+export interface RequestPathParts extends OwnedSessionsParts, RoutingParts {
+  /** For lines about single requests. */
+  readonly requestLogger: Logger;
+}
 
 export class RequestPath {
   readonly listeners: Listeners;
@@ -83,6 +87,7 @@ export class RequestPath {
     this.seenProtocols = new SeenProtocols({ ...parts, protocols: config.protocols });
     this.#recorder = new RequestRecorder({
       ...parts,
+      logger: parts.requestLogger,
       maskPath: createPathMask(config.protocols),
       seenProtocols: this.seenProtocols,
     });
@@ -108,6 +113,11 @@ export class RequestPath {
   /** Requests and tunnels in flight. */
   busyCount(): number {
     return this.listeners.edge.busyCount() + this.listeners.peer.busyCount();
+  }
+
+  /** Why this Machine takes no new sessions; undefined if it does. */
+  notAccepting(): NotAccepting | undefined {
+    return whyNotAccepting(this.#parts);
   }
 
   /** 0 if no request was open for a second; else the time, in ms, after which to check again. */

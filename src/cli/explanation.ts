@@ -3,7 +3,7 @@ import type { DecisionKind, NotAccepting, Why } from '../routing/decision.ts';
 import type { Explanation } from '../routing/explain.ts';
 import type { KnownOwner, MachineState, OwnerLookup, RoutingFacts } from '../routing/facts.ts';
 import type { Step } from '../routing/trace.ts';
-import { formatDuration } from './sessions/inspect.ts';
+import { formatDuration } from '../duration.ts';
 
 type StepOf<Name extends Step['step']> = Extract<Step, { readonly step: Name }>;
 

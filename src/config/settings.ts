@@ -92,11 +92,11 @@ export const SETTINGS = {
   ADMIN_PORT: setting(
     '9091',
     listeningPort,
-    'Port for `/metrics`, `/status`, `/livez` and `/readyz`.',
+    'Port for the status page, `/status`, `/metrics`, `/livez` and `/readyz`.',
   ),
   ADMIN_TOKEN: optional(
     secret,
-    'Opens `/sessions`, `/drain` and `/explain` on the admin port to those who send it as a bearer token. At least 16 characters.',
+    'Opens `/sessions`, `/drain` and `/explain` on the admin port, and the detail of its other pages, to those who send it as a bearer token. At least 16 characters.',
   ),
   UPSTREAM_URL: setting('http://127.0.0.1:3000', httpOrigin, 'Where the app listens.'),
   UPSTREAM_HEAD_TIMEOUT_MS: setting(

@@ -15,6 +15,8 @@ export function checkMonitoring(toml: FlyToml, config: Config): Finding[] {
 
 const ADMIN_PATHS: ReadonlySet<string | undefined> = new Set(['/readyz', '/livez', '/metrics']);
 
+const STATUS_PATHS: ReadonlySet<string> = new Set(['/', '/status']);
+
 function checkReadiness(toml: FlyToml, config: Config): Finding[] {
   const ofAdmin = toml.checks.filter(({ port }) => port === config.adminPort);
   const wrong = ofAdmin.filter(({ type, path }) => type === 'http' && !ADMIN_PATHS.has(path));
@@ -22,7 +24,9 @@ function checkReadiness(toml: FlyToml, config: Config): Finding[] {
     fixable(
       'error',
       `The check "${name}" requests ${path ?? '/'} on ADMIN_PORT.`,
-      'That path does not exist there, so the check always fails.',
+      path === undefined || STATUS_PATHS.has(path)
+        ? 'That path always gets 200, whether or not the sidecar is ready.'
+        : 'That path does not exist there, so the check always fails.',
       [{ path: ['checks', name, 'path'], value: '/readyz' }],
     ),
   );

@@ -41,6 +41,8 @@ export interface ProbeRequest {
   readonly path: string;
   /** JSON; makes the request a POST. */
   readonly body?: string;
+  /** A bearer token. */
+  readonly token?: string | undefined;
 }
 
 export type ProbeResponse =
@@ -68,14 +70,17 @@ export function sendProbe(target: ProbeRequest, clock: Clock): Promise<ProbeResp
 }
 
 async function sendRequest(
-  { host, port, path, body }: ProbeRequest,
+  { host, port, path, body, token }: ProbeRequest,
   clock: Clock,
   signal: AbortSignal,
 ): Promise<ProbeResponse> {
   const [atMs, startedMs] = [clock.now(), clock.monotonicMs()];
   try {
     const method = body === undefined ? 'GET' : 'POST';
-    const headers = body === undefined ? {} : { 'content-type': 'application/json' };
+    const headers = {
+      ...(body !== undefined && { 'content-type': 'application/json' }),
+      ...(token !== undefined && { authorization: `Bearer ${token}` }),
+    };
     const request = httpRequest({ host, port, path, method, headers, agent: false, signal });
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       request.once('response', resolve);

@@ -99,12 +99,12 @@ function checkReadiness(facts: Extract<SidecarFacts, { kind: 'running' }>): Find
 
 /** Never rejects. */
 export async function probeSidecar(
-  { host, adminPort }: Pick<Config, 'host' | 'adminPort'>,
+  { host, adminPort, adminToken: token }: Pick<Config, 'host' | 'adminPort' | 'adminToken'>,
   clock: Clock,
 ): Promise<SidecarFacts> {
   if (adminPort === 0) return { kind: 'port-unknown' };
   const response = await sendProbe(
-    { host: dialableHost(host), port: adminPort, path: '/readyz' },
+    { host: dialableHost(host), port: adminPort, path: '/readyz', token },
     clock,
   );
   if (response.kind === 'failed') {

@@ -104,6 +104,11 @@ export class GoneMachines {
     return this.#stoppedSinceMs.has(machine);
   }
 
+  /** All that the last reading lists so. */
+  stopped(): MachineId[] {
+    return [...this.#stoppedSinceMs.keys()];
+  }
+
   /** Whether all readings of ten seconds or more had it deployed and not running. */
   isStoppedForLong(machine: MachineId): boolean {
     const sinceMs = this.#stoppedSinceMs.get(machine);

@@ -76,6 +76,9 @@ export interface PlacementCandidate {
 
 /** How long requests are forwarded to a Machine that the edge could not reach, in ms. */
 export const UNREACHABLE_FROM_EDGE_MS = 10_000;
+/** How long a Machine that left the list is shown to operators, in ms. */
+const DEPARTED_MS = 600_000;
+const MAX_DEPARTED = 20;
 /** Far more than a fleet has: this Machine calls only Machines that the directory lists. */
 const MAX_MACHINES = 1_000;
 
@@ -84,6 +87,9 @@ export class Liveness {
   readonly #gone: GoneMachines;
   readonly #responsiveness: Responsiveness;
   readonly #unreachableFromEdge: RecentMap<MachineId, true>;
+  /** Machines that a reading no longer lists. */
+  readonly #departed: RecentMap<MachineId, true>;
+  #listed: ReadonlySet<MachineId> = new Set();
   #others: readonly Peer[] = [];
   #entryOf: ReadonlyMap<MachineId, ListedPeer> = new Map();
   #addresses: ReadonlySet<string> = new Set();
@@ -97,6 +103,7 @@ export class Liveness {
     this.#unreachableFromEdge = new RecentMap({
       ...{ clock, ttlMs: UNREACHABLE_FROM_EDGE_MS, maxEntries: maxMachines },
     });
+    this.#departed = new RecentMap({ clock, ttlMs: DEPARTED_MS, maxEntries: MAX_DEPARTED });
   }
 
   // Evidence
@@ -105,6 +112,10 @@ export class Liveness {
   onReading(reading: Reading): void {
     this.onList(reading.entries);
     this.#gone.onReading(reading);
+    const listed = new Set([...reading.running, ...reading.deployed]);
+    for (const machine of this.#listed) if (!listed.has(machine)) this.#departed.set(machine, true);
+    for (const machine of listed) this.#departed.delete(machine);
+    this.#listed = listed;
   }
 
   /** The Machines of the fleet, from a list that does not state whether they run. */
@@ -213,9 +224,19 @@ export class Liveness {
     return machines.filter((machine) => this.#responsiveness.missesHeartbeats(machine));
   }
 
+  /** Whether it has responded since it was listed, and no two heartbeats in a row failed since. */
+  isResponding(machine: MachineId): boolean {
+    return this.#responsiveness.isResponding(machine);
+  }
+
+  /** What it has reported of itself; undefined while it has reported nothing. */
+  statusOf(machine: MachineId): PeerStatus | undefined {
+    return this.#responsiveness.statusOf(machine);
+  }
+
   /** The protocol version that it has sent; undefined while it has sent none. */
   versionOf(machine: MachineId): number | undefined {
-    return this.#responsiveness.statusOf(machine)?.version;
+    return this.statusOf(machine)?.version;
   }
 
   /** The other Machines that run and respond. */
@@ -243,6 +264,13 @@ export class Liveness {
 
   peer(machine: MachineId): Peer | undefined {
     return this.#entryOf.get(machine)?.peer;
+  }
+
+  /** All that an operator may ask for: running, stopped, and those that have left in the last ten minutes. */
+  allMachines(): MachineId[] {
+    const departed = Array.from(this.#departed.entries(), ([machine]) => machine);
+    const running = this.#others.map(({ machine }) => machine);
+    return [...new Set([...running, ...this.#gone.stopped(), ...departed])];
   }
 
   isPeerAddress(address: string): boolean {

@@ -83,7 +83,7 @@ const MAX_CAUSES = 5;
  * An error's name, message, code, stack and causes, and no other property: undici's parser errors
  * carry the bytes that they failed on, its response errors the headers.
  */
-function describeError(error: unknown, depth = 0): DescribedError {
+export function describeError(error: unknown, depth = 0): DescribedError {
   if (!(error instanceof Error)) return { type: typeof error, message: String(error) };
   const code = 'code' in error ? String(error.code) : undefined;
   return {

@@ -163,7 +163,15 @@ export interface WatchedStore {
   health(): StoreHealth;
 }
 
+/** What a counter has counted for these values of its labels. */
+export interface CountSample {
+  readonly values: readonly string[];
+  readonly count: number;
+}
+
 export interface Metrics extends Recorders {
+  /** The counts of a counter so far, without most that are 0; empty for a histogram. */
+  readonly counts: (name: keyof typeof RECORDED) => readonly CountSample[];
   /** The store to read at every scrape; replaces an earlier one. */
   readonly watchStore: (store: WatchedStore) => void;
   /** The text that Prometheus reads. Waits for the store for two seconds, then shows what it last had. */
@@ -182,6 +190,7 @@ export const nullMetrics: Metrics = {
   ...(Object.fromEntries(
     [...Object.keys(RECORDED), ...Object.keys(SAMPLED)].map((name) => [name, ignore]),
   ) as unknown as Recorders),
+  counts: () => [],
   watchStore: ignore,
   render: () => Promise.resolve(''),
   contentType: 'text/plain',
@@ -197,11 +206,13 @@ function label<const Value extends string>(
 
 /** `path:REGEX` counts as `path`: the setting is too long for a label. */
 function protocolLabel(...more: readonly string[]): Label {
-  const classify = (name: string): string => {
-    const colon = name.indexOf(':');
-    return colon === -1 ? name : name.slice(0, colon);
-  };
-  return { name: 'protocol', values: [...PROTOCOL_NAMES, ...more], classify };
+  return { name: 'protocol', values: [...PROTOCOL_NAMES, ...more], classify: kindOfProtocol };
+}
+
+/** Of what a setting spells itself, only the kind: its pattern may be one of paths. */
+export function kindOfProtocol(name: string): string {
+  const colon = name.indexOf(':');
+  return colon === -1 ? name : name.slice(0, colon);
 }
 
 function statusLabel(): Label<number> {

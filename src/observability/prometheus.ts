@@ -1,10 +1,12 @@
 /** The metrics as Prometheus reads them: registers the tables of `metrics.ts` with prom-client. */
-import { Counter, Gauge, Registry, Histogram } from 'prom-client';
+import { Counter, Gauge, Registry } from 'prom-client';
+import { Buckets, ExternalHistogram } from './histogram.ts';
 import {
   FROM_STORE,
   FROM_STORE_HEALTH,
   RECORDED,
   SAMPLED,
+  type CountSample,
   type Metrics,
   type Recorders,
   type SampledRow,
@@ -30,8 +32,10 @@ export function createMetrics({ clock, version }: MetricsOptions): Metrics {
   const store = new StoreReader(clock);
   registerStore(registry, FROM_STORE, () => store.last());
   registerStore(registry, FROM_STORE_HEALTH, () => store.health());
+  const { recorders, samplesOf } = registerRecorders(registry);
   return {
-    ...registerRecorders(registry),
+    ...recorders,
+    counts: (name) => samplesOf.get(name)?.() ?? [],
     watchStore: (watched) => store.watch(watched),
     render: async () => {
       await store.read();
@@ -42,16 +46,28 @@ export function createMetrics({ clock, version }: MetricsOptions): Metrics {
   };
 }
 
-function registerRecorders(registry: Registry): Recorders {
-  const recorded = Object.entries(RECORDED).map(([name, row]) => [
-    name,
-    row.kind === 'histogram' ? registerHistogram(registry, row) : registerCounter(registry, row),
-  ]);
+type ReadSamples = () => readonly CountSample[];
+
+interface Registered {
+  readonly recorders: Recorders;
+  /** Of the counters, by the names of their rows. */
+  readonly samplesOf: ReadonlyMap<string, ReadSamples>;
+}
+
+function registerRecorders(registry: Registry): Registered {
+  const samplesOf = new Map<string, ReadSamples>();
+  const recorded = Object.entries(RECORDED).map(([name, row]) => {
+    if (row.kind === 'histogram') return [name, registerHistogram(registry, row)];
+    const { count, samples } = registerCounter(registry, row);
+    samplesOf.set(name, samples);
+    return [name, count];
+  });
   const sampled = Object.entries(SAMPLED).map(([name, row]) => [
     name,
     registerSampled(registry, row),
   ]);
-  return Object.fromEntries([...recorded, ...sampled]) as Recorders;
+  const recorders = Object.fromEntries([...recorded, ...sampled]) as Recorders;
+  return { recorders, samplesOf };
 }
 
 type Sample = number | Readonly<Record<string, number>>;
@@ -149,40 +165,43 @@ type AnyLabel = Label<never>;
 
 const OTHER = 'other';
 
-/** Counts for each combination of at most two labels. Returns the function that counts. */
+type Recorder = (...args: never[]) => void;
+
+/** Counts for each combination of at most two labels. */
 function registerCounter(
   registry: Registry,
   { kind, name, help, labels }: CounterRow,
-): (...args: never[]) => void {
+): { readonly count: Recorder; readonly samples: ReadSamples } {
   const [first, second] = labels;
   const rows = first ? valuesOf(first) : [''];
   const columns = second ? valuesOf(second) : [''];
   const counts = new Float64Array(rows.length * columns.length);
+  // Most pairs can never happen, and `other` seldom does.
+  const isShown = ({ count, values: [row] }: CountSample): boolean =>
+    count !== 0 || (second === undefined && row !== OTHER);
+  const samples = (): CountSample[] =>
+    Array.from(counts, (count, index) => {
+      const row = rows[Math.floor(index / columns.length)] ?? OTHER;
+      const column = columns[index % columns.length] ?? OTHER;
+      return { count, values: [...(first ? [row] : []), ...(second ? [column] : [])] };
+    }).filter(isShown);
   const Metric: typeof Gauge | typeof Counter = kind === 'gauge' ? Gauge : Counter;
   new Metric({
     ...{ name, help, registers: [registry], labelNames: labels.map((label) => label.name) },
     collect() {
       this.reset();
-      counts.forEach((count, index) => {
-        const row = rows[Math.floor(index / columns.length)] ?? OTHER;
-        const column = columns[index % columns.length] ?? OTHER;
-        // Most pairs can never happen, and `other` seldom does.
-        if (count === 0 && (second || row === OTHER)) return;
-        this.inc(
-          { ...(first && { [first.name]: row }), ...(second && { [second.name]: column }) },
-          count,
-        );
-      });
+      for (const { count, values } of samples())
+        this.inc(Object.fromEntries(labels.map((label, i) => [label.name, values[i]])), count);
     },
   });
-  return createCount(counts, first, second);
+  return { count: createCount(counts, first, second), samples };
 }
 
 function createCount(
   counts: Float64Array,
   first: AnyLabel | undefined,
   second: AnyLabel | undefined,
-): (...args: never[]) => void {
+): Recorder {
   const add = (index: number, by: number): void => {
     counts[index] = (counts[index] ?? 0) + by;
   };
@@ -195,7 +214,7 @@ function createCount(
 }
 
 /** Observes milliseconds and shows seconds, for each value of at most one label. Returns the function that observes. */
-function registerHistogram(registry: Registry, row: HistogramRow): (...args: never[]) => void {
+function registerHistogram(registry: Registry, row: HistogramRow): Recorder {
   const { bucketsMs, labels } = row;
   const [label] = labels;
   const values = label ? valuesOf(label) : [''];
@@ -223,72 +242,4 @@ function createIndex(label: AnyLabel): (recorded: Value) => number {
   values.forEach((value, index) => (table[value] = index));
   if (classify) return (recorded) => table[classify(recorded)] ?? values.length;
   return (recorded) => table[recorded] ?? values.length;
-}
-
-interface HistogramSample {
-  readonly metricName: string;
-  readonly labels: Record<string, string | number>;
-  readonly value: number;
-}
-
-/** prom-client's histogram without its counting: it shows the samples that it is given. */
-class ExternalHistogram extends Histogram {
-  readonly #row: HistogramRow;
-  readonly #samples: () => HistogramSample[];
-
-  constructor(registry: Registry, row: HistogramRow, samples: () => HistogramSample[]) {
-    const { name, help, bucketsMs } = row;
-    super({ name, help, buckets: bucketsMs.map(toSeconds), registers: [registry] });
-    this.#row = row;
-    this.#samples = samples;
-  }
-
-  /** What both `get` and the registry call (prom-client 15, lib/histogram.js and lib/registry.js). */
-  getForPromString(): Promise<object> {
-    const { name, help } = this.#row;
-    const values = this.#samples();
-    return Promise.resolve({ name, help, type: 'histogram', aggregator: 'sum', values });
-  }
-}
-
-class Buckets {
-  readonly #boundsMs: readonly number[];
-  readonly #counts: Float64Array;
-  #sumMs = 0;
-
-  constructor(boundsMs: readonly number[]) {
-    this.#boundsMs = boundsMs;
-    this.#counts = new Float64Array(boundsMs.length + 1);
-  }
-
-  observe(durationMs: number): void {
-    const boundsMs = this.#boundsMs;
-    let index = 0;
-    while (index < boundsMs.length && durationMs > (boundsMs[index] ?? 0)) index++;
-    this.#counts[index] = (this.#counts[index] ?? 0) + 1;
-    this.#sumMs += durationMs;
-  }
-
-  isEmpty(): boolean {
-    return this.#counts.every((count) => count === 0);
-  }
-
-  samples(name: string, labels: Record<string, string>): HistogramSample[] {
-    let total = 0;
-    const buckets = Array.from(this.#counts, (count, index) => {
-      total += count;
-      const bound = this.#boundsMs[index];
-      const le = bound === undefined ? '+Inf' : toSeconds(bound);
-      return { metricName: `${name}_bucket`, labels: { ...labels, le }, value: total };
-    });
-    return [
-      ...buckets,
-      { metricName: `${name}_sum`, labels, value: toSeconds(this.#sumMs) },
-      { metricName: `${name}_count`, labels, value: total },
-    ];
-  }
-}
-
-function toSeconds(ms: number): number {
-  return ms / 1000;
 }

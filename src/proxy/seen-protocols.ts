@@ -71,6 +71,11 @@ export class SeenProtocols {
     return Object.fromEntries(this.#counts);
   }
 
+  /** Presets that requests look like, and that `SESSION_PROTOCOLS` lacks: a warning has named each. */
+  missingPresets(): readonly string[] {
+    return [...this.#warned];
+  }
+
   #cookieIn({ rawHeaders }: RequestHead): NamedCookie | undefined {
     if (!this.#mayHaveCookie(rawHeaders)) return undefined;
     return this.#cookies.find(({ name }) => readCookieValues(rawHeaders, name).length > 0);

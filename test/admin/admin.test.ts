@@ -17,7 +17,7 @@ for (const [method, target, status, body] of [
   ['HEAD', '/readyz', 200, ''],
   ['HEAD', '/metrics', 200, ''],
   ['POST', '/metrics', 405, 'method not allowed\n'],
-  ['GET', '/', 404, 'not found\n'],
+  ['GET', '/status/', 404, 'not found\n'],
   ['GET', '/sessions', 404, 'not found\n'],
   ['POST', '/livez/', 404, 'not found\n'],
 ] as const) {

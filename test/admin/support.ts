@@ -1,6 +1,7 @@
 import type { TestContext } from 'node:test';
 import { startAdmin, type Admin, type AdminOptions } from '../../src/admin/admin.ts';
 import type { Readiness } from '../../src/admin/health.ts';
+import type { Status } from '../../src/admin/status.ts';
 import { createDraining } from '../../src/routing/placement.ts';
 import { createMemoryStore } from '../../src/store/memory.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
@@ -9,6 +10,20 @@ import { createMemoryLog, type MemoryLog } from '../support/log.ts';
 export const TOKEN = 'a-token-of-an-operator';
 export const AUTHORIZED = { authorization: `Bearer ${TOKEN}` };
 export const READY: Readiness = { ready: true, store: { kind: 'memory' }, fleet: { kind: 'off' } };
+
+/** Of a sidecar that has just started. */
+export const STATUS: Status = {
+  ...READY,
+  ...{ machine: 'a', app: undefined, region: undefined, processGroup: undefined, version: 'test' },
+  ...{ startedAt: 0, now: 0, drain: 'taking', notAccepting: undefined, detail: undefined },
+  requests: {
+    ...{ open: 0, openStreams: [], perSecond: undefined, decisions: [], ofClients: [] },
+    ...{ replaysFailed: [], lost: [], unavailable: [] },
+  },
+  sessions: { byMachine: undefined, limit: 0, conflicts: 0, released: [] },
+  ...{ machines: [], protocols: {}, missingPresets: [], storeMetrics: undefined },
+  events: { ofSessions: [], others: [] },
+};
 
 export interface OpenedAdmin {
   readonly admin: Admin;
@@ -27,7 +42,7 @@ export async function openAdmin(
   const admin = await startAdmin({
     ...{ host: '127.0.0.1', port: 0, token: TOKEN, random: () => 0.5, logger: log.logger },
     readiness: () => READY,
-    status: () => ({ machine: 'a', ...READY, protocols: {} }),
+    status: () => Promise.resolve(STATUS),
     metrics: { render: () => Promise.resolve('up 1\n'), contentType: 'text/x-metrics' },
     store: createMemoryStore({ clock, limits: { maxSessions: 1_000_000, maxAgeMs: 0 } }),
     onSessionChanged: () => undefined,

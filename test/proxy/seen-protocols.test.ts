@@ -2,13 +2,14 @@
 import assert from 'node:assert/strict';
 import type { RequestListener } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
-import type { Status } from '../../src/admin/health.ts';
+import type { Status } from '../../src/admin/status.ts';
 import { until } from '../fleet/support.ts';
 import { createMemoryLog, type MemoryLog } from '../support/log.ts';
 import { openMetrics } from '../support/metrics.ts';
 import { serveApp, startTestSidecar } from '../support/sidecar.ts';
 
 const TOKEN = 'zP3NrZ9eqOVhWvSpsNfHXg';
+const ADMIN_TOKEN = 'a-token-of-an-operator';
 const HEX = '0123456789abcdef0123456789abcdef';
 const FIRST = 'first request of a protocol';
 
@@ -37,11 +38,12 @@ async function setUp(t: TestContext, setting: string): Promise<Setup> {
   let requestCount = 0;
   const log = createMemoryLog(() => (requestCount += 1));
   const parts = { logger: log.logger, metrics: openMetrics(t) };
-  const env = { SESSION_PROTOCOLS: setting };
+  const env = { SESSION_PROTOCOLS: setting, ADMIN_TOKEN };
   const { ports } = await startTestSidecar(t, await serveApp(t, app), env, parts);
   let sent = 0;
-  const admin = (path: string): Promise<Response> =>
-    fetch(`http://127.0.0.1:${ports.admin}${path}`);
+  const admin = (path: string, headers = {}): Promise<Response> =>
+    fetch(`http://127.0.0.1:${ports.admin}${path}`, { headers });
+  const authorized = { authorization: `Bearer ${ADMIN_TOKEN}` };
   return {
     log,
     send: async (path, init = {}) => {
@@ -53,7 +55,7 @@ async function setUp(t: TestContext, setting: string): Promise<Setup> {
       return response;
     },
     admin,
-    counts: async () => ((await (await admin('/status')).json()) as Status).protocols,
+    counts: async () => ((await (await admin('/status', authorized)).json()) as Status).protocols,
     firstLines: () =>
       log.lines.filter(({ message }) => message === FIRST).map(({ fields }) => fields),
   };
@@ -88,6 +90,8 @@ describe('with auto', () => {
     assert.deepEqual(await counts(), {
       ...{ webdriver: 3, mcp: 1, express: 1, 'path:^/rooms/([^/]+)': 1 },
     });
+    const { protocols } = (await (await admin('/status')).json()) as Status;
+    assert.deepEqual(protocols, { webdriver: 3, mcp: 1, express: 1, path: 1 }, 'without the token');
     const text = await (await admin('/metrics')).text();
     for (const [label, count] of [
       ['webdriver', 3],

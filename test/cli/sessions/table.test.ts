@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { formatDuration, TABLE_HEAD, tableRow } from '../../../src/cli/sessions/inspect.ts';
+import { TABLE_HEAD, tableRow } from '../../../src/cli/sessions/inspect.ts';
+import { formatDuration } from '../../../src/duration.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
 
 const SECOND_MS = 1_000;
