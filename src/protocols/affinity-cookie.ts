@@ -13,7 +13,7 @@ import type { Clock } from '../clock.ts';
 import { findCookieValue, findSetCookieValue, parseCookieDate } from './cookie.ts';
 import { createCookieCheck, readCookieValues } from './id-locations.ts';
 import {
-  headerIncludes,
+  headerMatches,
   headerValue,
   isHeader,
   type RequestHead,
@@ -140,7 +140,7 @@ function setsCookie(rawHeaders: readonly string[], name: string): boolean {
 
 /** The edge reports the client's scheme (Fly.io, "Request headers"). */
 function isEncrypted({ rawHeaders }: RequestHead): boolean {
-  return headerIncludes(rawHeaders, SCHEME_HEADER, 'https');
+  return headerMatches(rawHeaders, SCHEME_HEADER, /https/i);
 }
 
 const NONE: readonly MachineId[] = [];

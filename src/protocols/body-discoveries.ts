@@ -2,7 +2,8 @@
 import { WholeBodyInspector, type BodyInspector } from './body-inspector.ts';
 import {
   createMarkCheck,
-  headerIncludes,
+  EVENT_STREAM_TYPE,
+  headerMatches,
   headerValue,
   type RequestHead,
   type ResponseHead,
@@ -32,7 +33,6 @@ export interface OpenedInspector {
   readonly changesLength: boolean;
 }
 
-const EVENT_STREAM = ['text/event-stream'];
 /** Read from requests; in lower case. */
 export const STREAM_HEADER = 'accept';
 
@@ -78,7 +78,7 @@ function revealedByRequest(rows: readonly Row[]): BodyDiscoverer {
       if (!mayRevealId(candidates, request, ids)) return undefined;
       const readers = candidates.filter(
         (row) =>
-          rowMayRevealId(row, request, ids) && isReadable(response, contentTypesOf(row.discovery)),
+          rowMayRevealId(row, request, ids) && isReadable(response, contentTypeOf(row.discovery)),
       );
       const bodies = readers.filter(isOfWholeBody);
       if (bodies.length > 0)
@@ -114,8 +114,8 @@ function isOfMessage(row: Row): row is Row<MessageDiscovery> {
   return row.discovery.from === 'sse-message';
 }
 
-function contentTypesOf(discovery: BodyDiscovery | MessageDiscovery): readonly string[] {
-  return discovery.from === 'body' ? discovery.contentTypes : EVENT_STREAM;
+function contentTypeOf(discovery: BodyDiscovery | MessageDiscovery): RegExp {
+  return discovery.from === 'body' ? discovery.contentType : EVENT_STREAM_TYPE;
 }
 
 /** Streams that were compressed though nothing had announced them: their paths, as many as a server may have. */
@@ -129,11 +129,11 @@ function endpointDiscoverer(
   const compressedPaths = new Set<string>();
   return {
     needsPlainBody: (request, ids) =>
-      (headerIncludes(request.rawHeaders, STREAM_HEADER, 'text/event-stream') ||
+      (headerMatches(request.rawHeaders, STREAM_HEADER, EVENT_STREAM_TYPE) ||
         (compressedPaths.size > 0 && compressedPaths.has(pathOf(request.target)))) &&
       mayOpenStream(request, ids),
     open: (request, ids, response) => {
-      if (!isOfType(response, EVENT_STREAM) || response.statusCode === 206) return undefined;
+      if (!isOfType(response, EVENT_STREAM_TYPE) || response.statusCode === 206) return undefined;
       if (!mayOpenStream(request, ids)) return undefined;
       const coding = codingOf(response);
       if (coding === undefined) {
@@ -169,15 +169,15 @@ function mayOpenStream(request: RequestHead, ids: RequestIds): boolean {
   return ids.protocol.discoveries.some(({ from }) => from === 'sse-endpoint');
 }
 
-function isOfType(response: ResponseHead, contentTypes: readonly string[]): boolean {
+function isOfType(response: ResponseHead, contentType: RegExp): boolean {
   if (response.statusCode < 200 || response.statusCode >= 300) return false;
   const fields = response.selected ?? response.rawHeaders;
-  return contentTypes.some((type) => headerIncludes(fields, 'content-type', type));
+  return headerMatches(fields, 'content-type', contentType);
 }
 
 /** A response that the app compresses despite `accept-encoding: identity` is not inspected. */
-function isReadable(response: ResponseHead, contentTypes: readonly string[]): boolean {
-  return isOfType(response, contentTypes) && codingOf(response) === undefined;
+function isReadable(response: ResponseHead, contentType: RegExp): boolean {
+  return isOfType(response, contentType) && codingOf(response) === undefined;
 }
 
 /** The content coding, in lower case; undefined without one. */

@@ -56,26 +56,22 @@ export function createHeaderSpotter(
   };
 }
 
-const HAS_UPPER_CASE = /[A-Z]/;
-
-/** Whether any line of that header contains the text, which is given in lower case. */
-export function headerIncludes(
+/** Whether any line of that header, whose name is given in lower case, matches. */
+export function headerMatches(
   rawHeaders: readonly string[],
   lowerName: string,
-  lowerText: string,
+  pattern: RegExp,
 ): boolean {
   for (let i = 0; i < rawHeaders.length; i += 2) {
-    if (!isHeader(rawHeaders[i], lowerName)) continue;
-    const value = rawHeaders[i + 1] ?? '';
-    // A copy in lower case costs more than the search.
-    if (
-      value.includes(lowerText) ||
-      (HAS_UPPER_CASE.test(value) && value.toLowerCase().includes(lowerText))
-    )
-      return true;
+    if (isHeader(rawHeaders[i], lowerName) && pattern.test(rawHeaders[i + 1] ?? '')) return true;
   }
   return false;
 }
+
+/* Patterns of media types (RFC 9110 §8.3.1). To ignore case in the search costs a fourth of a lower-case copy. */
+export const JSON_TYPE = /application\/json|\+json/i;
+export const JSON_OR_TEXT_TYPE = /application\/json|text\/plain/i;
+export const EVENT_STREAM_TYPE = /text\/event-stream/i;
 
 /** A text as part of a pattern. */
 export function escapePattern(text: string): string {
@@ -94,13 +90,13 @@ export function createMarkCheck(marks: readonly (string | undefined)[]): (text: 
 }
 
 /** The media type of a body that asks for a replay (Fly.io, "Dynamic Request Routing"). */
-const REPLAY_BODY_TYPE = 'application/vnd.fly.replay+json';
+const REPLAY_BODY_TYPE = /application\/vnd\.fly\.replay\+json/i;
 
 /** Whether the app asks the edge to replay the request, by a header or by a body. */
 export function isReplayResponse({ rawHeaders }: ResponseHead): boolean {
   return (
-    headerIncludes(rawHeaders, 'fly-replay', '') ||
-    headerIncludes(rawHeaders, 'content-type', REPLAY_BODY_TYPE)
+    headerValue(rawHeaders, 'fly-replay') !== undefined ||
+    headerMatches(rawHeaders, 'content-type', REPLAY_BODY_TYPE)
   );
 }
 

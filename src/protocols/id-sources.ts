@@ -3,7 +3,7 @@
  * `path:^/api/kernels/([^/]+) from json:/id,location`.
  */
 import { parsePointer, readJsonId } from './json-id.ts';
-import type { RequestHead } from './heads.ts';
+import { JSON_TYPE, type RequestHead } from './heads.ts';
 import type { Discovery, IdLocation } from './protocol.ts';
 
 const JSON_SOURCE = 'json:';
@@ -83,7 +83,7 @@ export function jsonDiscoveries(pointer: readonly string[]): readonly Discovery[
     {
       from: 'body',
       mayRevealId: createsSomething,
-      contentTypes: ['application/json', '+json'],
+      contentType: JSON_TYPE,
       begin: /[\s{[]/,
       read,
     },

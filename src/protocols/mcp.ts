@@ -43,7 +43,7 @@ export const MCP_TASKS: Protocol = {
     {
       from: 'body',
       mayRevealId: mayCreateTask,
-      contentTypes: ['application/json'],
+      contentType: /application\/json/i,
       begin: /[\s{]/,
       read: readTaskOfMessage,
     },

@@ -1,10 +1,11 @@
 /** Servers of language models and demos of them: Gradio, OpenAI's Responses, caches of prompts. */
+import { JSON_TYPE } from './heads.ts';
 import { readJsonId } from './json-id.ts';
 import type { BodyDiscovery, Protocol } from './protocol.ts';
 import { isOfForm, readAll } from './url-sessions.ts';
 
 const COMMON = { errorForm: 'problem', endsBy: 'expiry', isMcp: false } as const;
-const JSON_BODY = { contentTypes: ['application/json', '+json'], begin: /[\s{]/ } as const;
+const JSON_BODY = { contentType: JSON_TYPE, begin: /[\s{]/ } as const;
 
 const EVENT_ID = '[\\w-]{16,64}';
 

@@ -106,8 +106,8 @@ export interface BodyDiscovery {
   readonly mayRevealId: (request: RequestHead) => boolean;
   /** Also where the request carries an id of the protocol itself: a session begins others. */
   readonly withinSession?: true;
-  /** In lower case; bodies of other types are not inspected. */
-  readonly contentTypes: readonly string[];
+  /** Bodies of other media types are not inspected. */
+  readonly contentType: RegExp;
   /** What the body must begin with; any other passes at once. Tested on one character. */
   readonly begin: RegExp;
   /** One character a byte; cut off at 16 KB. Must not throw. */

@@ -6,7 +6,8 @@ import {
   createHeaderSpotter,
   createMarkCheck,
   escapePattern,
-  headerIncludes,
+  headerMatches,
+  JSON_TYPE,
   type RequestHead,
 } from './heads.ts';
 import { createIdReaders, locationName, type IdReader } from './id-locations.ts';
@@ -114,7 +115,7 @@ export function createBodyCheck(
   if (locations.length === 0) return () => false;
   return (head) =>
     locations.some(({ when }) => when?.(head) !== false) &&
-    JSON_TYPES.some((type) => headerIncludes(head.rawHeaders, 'content-type', type)) &&
+    headerMatches(head.rawHeaders, 'content-type', JSON_TYPE) &&
     !hasCertainId(readIds(head));
 }
 
@@ -122,8 +123,6 @@ function hasCertainId(ids: RequestIds): boolean {
   if (ids.kind === 'found' && ids.otherwise) return hasCertainId(ids.otherwise);
   return ids.kind !== 'none';
 }
-
-const JSON_TYPES = ['application/json', '+json'];
 
 function readIds(reader: IdReader, head: RequestHead, hints: boolean): RequestIds | undefined {
   const reading = reader.read(head);

@@ -1,5 +1,5 @@
 /** Game and document servers: Colyseus, y-websocket, Hocuspocus. */
-import type { RequestHead } from './heads.ts';
+import { JSON_OR_TEXT_TYPE, type RequestHead } from './heads.ts';
 import { createReader, pathOf } from './id-locations.ts';
 import type { IdReading, Protocol } from './protocol.ts';
 import { decodeQueryText } from './query.ts';
@@ -29,7 +29,7 @@ export const COLYSEUS: Protocol = {
       mark: '/matchmake/',
       withinSession: true,
       mayRevealId: ({ method, target }) => method === 'POST' && target.includes('/matchmake/'),
-      contentTypes: ['application/json', 'text/plain'],
+      contentType: JSON_OR_TEXT_TYPE,
       begin: /[\s{]/,
       read: (body) => readAll(body, [['sessionId'], ['roomId'], ['room', 'roomId']]),
     },

@@ -3,6 +3,7 @@
  * names it as `id` in the query from then on, whatever its transport. A DELETE of long polling ends the
  * session. A response that sends the client to another server reveals no id.
  */
+import { JSON_OR_TEXT_TYPE } from './heads.ts';
 import { asObject, asText, parseJson } from '../json.ts';
 import type { BodyDiscovery, Protocol } from './protocol.ts';
 
@@ -11,7 +12,7 @@ const negotiation: BodyDiscovery = {
   mark: '/negotiate',
   mayRevealId: ({ method, target }) =>
     method === 'POST' && /^[^?#]*\/negotiate\/?(?:[?#]|$)/.test(target),
-  contentTypes: ['application/json', 'text/plain'],
+  contentType: JSON_OR_TEXT_TYPE,
   begin: /[\s{]/,
   read: readConnectionToken,
 };

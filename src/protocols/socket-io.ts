@@ -24,12 +24,7 @@ const firstPollingResponse: BodyDiscovery = {
   // The value is compared as it is.
   mark: POLLING,
   mayRevealId: isHandshakeByPolling,
-  contentTypes: [
-    'text/plain',
-    'application/octet-stream',
-    'text/javascript',
-    'application/javascript',
-  ],
+  contentType: /text\/plain|application\/octet-stream|(?:text|application)\/javascript/i,
   begin: /[\d\x00_]/,
   read: readSid,
 };

@@ -2,14 +2,14 @@
  * Protocols whose ids are in URLs: SockJS, Jupyter, WebDriver, the DevTools protocol of browsers, tus, WHIP. Each
  * has a shape of its own, so `auto` recognizes them.
  */
-import { headerIncludes, headerValue, type RequestHead } from './heads.ts';
+import { headerMatches, headerValue, JSON_TYPE, type RequestHead } from './heads.ts';
 import { pathOf } from './id-locations.ts';
 import { readJsonId } from './json-id.ts';
 import { OWN_PARAMETER, readOwnParameter } from './own-parameter.ts';
 import type { Protocol } from './protocol.ts';
 import { decodeQueryText } from './query.ts';
 
-const JSON_BODY = { contentTypes: ['application/json', '+json'], begin: /[\s{[]/ } as const;
+const JSON_BODY = { contentType: JSON_TYPE, begin: /[\s{[]/ } as const;
 
 /** The protocols here differ in the rest. */
 const MINTED_BY_APP = { mintedBy: 'app', errorForm: 'problem', isMcp: false } as const;
@@ -190,7 +190,7 @@ export const WHIP: Protocol = {
       idLocation: { prefix: WHIP_PREFIX },
       isOfCreation: true,
       mayRevealId: ({ method, rawHeaders }) =>
-        method === 'POST' && headerIncludes(rawHeaders, 'content-type', 'application/sdp'),
+        method === 'POST' && headerMatches(rawHeaders, 'content-type', /application\/sdp/i),
     },
   ],
   endsBy: 'delete',
