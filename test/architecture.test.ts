@@ -43,8 +43,10 @@ const RANKS: Readonly<Record<string, number>> = {
   'admin/': 7,
   'app/': 8,
   'doctor/': 8,
+  'init/': 9,
   'probe/': 8,
   'simulator/': 9,
+  'cli/init/': 10,
   'cli/sessions/': 10,
   'cli/check/': 10,
   'cli/probe-options.ts': 9,
@@ -69,7 +71,7 @@ const COMPOSITION = /^(app|cli|doctor)\//;
 const SERVE: readonly string[] = ['main.ts', 'cli/commands.ts', 'cli/serve.ts', 'app/app.ts'];
 const WRITER_THREAD: readonly string[] = ['store/sqlite/writer.ts'];
 const NOT_FOR_SERVE =
-  /^(simulator|doctor|probe|store\/redis|store\/postgres)\/|^cli\/(?!commands?\.ts$|serve\.ts$)/;
+  /^(simulator|doctor|init|probe|store\/redis|store\/postgres)\/|^cli\/(?!commands?\.ts$|serve\.ts$)/;
 /**
  * An import of node:http loads 13 MB more than it needs, see `node-http.ts`; the others load TLS.
  */

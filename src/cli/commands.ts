@@ -6,6 +6,7 @@ import { readVersion } from '../package.ts';
 
 // prettier-ignore
 export const COMMANDS: readonly Command[] = [
+  { name: 'init', summary: 'put the sidecar into your Dockerfile and fly.toml', load: () => import('./init.ts') },
   { name: 'serve', summary: 'run the sidecar in front of the app at UPSTREAM_URL', load: () => import('./serve.ts') },
   { name: 'run', summary: 'start the app as a child process, and run the sidecar in front of it', load: () => import('./run.ts') },
   { name: 'try', summary: 'compare three Machines of your app without and with the sidecar', load: () => import('./try.ts') },

@@ -41,8 +41,6 @@ function overview(commands: readonly Command[], topics: readonly string[]): stri
   return `fly-affinity routes each request of a session to the Machine that has the session.
 
 Usage: fly-affinity [COMMAND]
-
-Commands (fly-affinity COMMAND --help)
 ${lines.join('')}
 Topics (fly-affinity help TOPIC); settings are environment variables
 ${inLines(topics)}

@@ -16,8 +16,9 @@ export interface ConfigFile {
 export type ReadConfigFile =
   | { readonly kind: 'read'; readonly file: ConfigFile }
   | { readonly kind: 'absent' }
+  | { readonly kind: 'unreadable'; readonly path: string; readonly reason: string }
   /** `reason`: repeats nothing of the file. */
-  | { readonly kind: 'unreadable' | 'mistake'; readonly path: string; readonly reason: string };
+  | { readonly kind: 'mistake'; readonly path: string; readonly reason: string };
 
 /** In flyctl's order. */
 const DEFAULT_FILES = ['fly.toml', 'fly.json', 'fly.yaml'] as const;

@@ -7,7 +7,14 @@ import { nameOfDatabase, probeDatabase } from './database.ts';
 import { checkDeployment } from './deployment.ts';
 import { checkEnv } from './env-section.ts';
 import { checkMonitoring } from './monitoring.ts';
-import { checkFile as checkConfigFile, namesFile, readConfigFile } from './config-file.ts';
+import type { Change } from './change.ts';
+import {
+  checkFile as checkConfigFile,
+  namesFile,
+  readConfigFile,
+  type ConfigFile,
+} from './config-file.ts';
+import { mend } from './mend.ts';
 import type { FlyToml } from './fly-toml.ts';
 import {
   checkDns,
@@ -68,6 +75,19 @@ export async function diagnose(
     findings: renamed(findings, (text) => inFile(settings.rename(text))),
   }));
   return [own, ...others];
+}
+
+/** Changes of the file by which what `diagnose` finds in it goes away. */
+export function fixesFor(
+  { toml, values }: Pick<ConfigFile, 'toml' | 'values'>,
+  { env, random }: Pick<DiagnoseParts, 'env' | 'random'>,
+): readonly Change[] {
+  if (toml.typeErrors.length > 0) return [];
+  const check = (changed: FlyToml): Finding[] => {
+    const { read, cache } = readSettings(env, changed, random);
+    return read.config ? checkFlyToml(changed, read.config, cache) : [];
+  };
+  return mend(values, [], check).changes;
 }
 
 export function checkFlyToml(toml: FlyToml, config: Config, cache: CacheSettings): Finding[] {

@@ -4,6 +4,7 @@ import {
   isSet,
   namesAsSet,
   PREFIX,
+  warnAboutOverrides,
   VARIABLE_NAMES,
   withPlainNames,
 } from '../config/environment.ts';
@@ -68,7 +69,13 @@ function readLeniently(env: Environment, random: () => number): ReadSettings {
     : withoutNamed(withPlainNames(env), first.mistakes.map(namesInPlain));
   const { config, warnings = [] } = first.config ? first : parseConfig(rest, random);
   const ofUpstream = config ? warnAboutUpstream(config, rest) : [];
-  return { config, warnings: [...warnings, ...ofUpstream], mistakes: first.mistakes ?? [] };
+  const notes = warnAboutOverrides(rest);
+  return {
+    config,
+    warnings: [...warnings, ...ofUpstream].filter((text) => !notes.includes(text)),
+    notes,
+    mistakes: first.mistakes ?? [],
+  };
 }
 
 function namesInPlain(mistake: string): string {
@@ -95,10 +102,12 @@ export interface ReadSettings {
   readonly config: Config | undefined;
   readonly mistakes: readonly string[];
   readonly warnings: readonly string[];
+  /** What the sidecar warns of in its log, though `init` writes it on purpose. */
+  readonly notes?: readonly string[];
 }
 
 export function checkSettings(
-  { config, mistakes, warnings }: ReadSettings,
+  { config, mistakes, warnings, notes = [] }: ReadSettings,
   rename = (text: string): string => text,
 ): Finding[] {
   return [
@@ -106,6 +115,7 @@ export function checkSettings(
       error(`${mistake}.`, 'The sidecar does not start: it exits with code 78.'),
     ),
     ...warnings.map((text) => warning(sentence(text), 'The sidecar starts and logs this warning.')),
+    ...notes.map((text) => note(sentence(text), 'The app keeps its own value.')),
     ...(mistakes.length === 0 ? [ok('All settings are valid.')] : []),
     ...(config
       ? renamed(

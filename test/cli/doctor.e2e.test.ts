@@ -1,6 +1,6 @@
 /** `fly-affinity doctor` as a whole: its output and its exit code. */
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { test, type TestContext } from 'node:test';
 import { parseFlyToml } from '../../src/doctor/fly-toml.ts';
 import { createPlace } from '../store/place.ts';
@@ -152,7 +152,7 @@ test('the settings may have the prefix, in the file and in the shell, and findin
   assert.ok(findingsIn(ran, 'fly.toml').includes(wrongPort), ran.output);
   const settings = findingsIn(ran, 'Settings');
   const wins = 'FLY_AFFINITY_PORT wins over PORT, which has another value.';
-  for (const expected of [`warning: ${wins}`, 'warning: FLY_AFFINITY_HOST is 127.0.0.1.'])
+  for (const expected of [`note: ${wins}`, 'warning: FLY_AFFINITY_HOST is 127.0.0.1.'])
     assert.ok(settings.includes(expected), ran.output);
   assert.match(ran.output, /"instead": "FLY_AFFINITY_HOST=::"/);
   assert.match(ran.output, /with PORT, FLY_AFFINITY_HOST from this shell/);
@@ -208,8 +208,40 @@ test('--help describes the command, and an error in its arguments ends with code
   const help = await runDoctor(['--help'], {});
   assert.equal(help.code, 0);
   assert.match(help.output, /^Usage: fly-affinity doctor/);
-  const wrong = await run(t, { args: ['doctor', '--fix'] });
+  const wrong = await run(t, { args: ['doctor', '--mend'] });
   assert.equal(wrong.code, 64);
   assert.equal(wrong.output, '');
-  assert.match(wrong.errors, /^fly-affinity doctor: .*--fix.*See fly-affinity doctor --help\.\n$/);
+  assert.match(wrong.errors, /^fly-affinity doctor: .*--mend.*See fly-affinity doctor --help\.\n$/);
+});
+
+test('--fix writes what mends a finding, and says what is left', async (t) => {
+  const path = await writeToml(
+    t,
+    '# mine\n[deploy]\nstrategy = "canary" # fast\n[http_service]\ninternal_port = 8080\nauto_stop_machines = "stop"\n',
+  );
+  const asked = await runDoctor(['--fix', '--config', path], {});
+  assert.equal(asked.code, 1);
+  assert.match(asked.errors, /^Nothing was written: this is no terminal/);
+  const { code, output } = await runDoctor(['--fix', '--yes', '--config', path], {});
+  assert.equal(code, 0, output);
+  assert.match(output, /\n\+auto_stop_machines = "suspend" # fly-affinity: was "stop"\n/);
+  assert.match(output, /\n\+strategy = "rolling" # fly-affinity: was "canary" # fast\n/);
+  assert.match(output, /\n0 errors, 0 warnings, \d notes?\. More with --all\.\n$/);
+  const again = await runDoctor(['--fix', '--yes', '--config', path], {});
+  assert.match(again.output, /\nNo change of the file would mend anything\.\n/);
+});
+
+test('--fix never changes a mount, nor a value that it can not keep in a comment', async (t) => {
+  const mounts = '[mounts]\nsource = "uploads"\ndestination = "/app/uploads"\n';
+  const path = await writeToml(t, `${mounts}[http_service]\ninternal_port = 8080\n`);
+  const { code, output } = await runDoctor(['--fix', '--yes', '--config', path], {});
+  assert.equal(code, 0, output);
+  assert.ok((await readFile(path, 'utf8')).includes(mounts));
+  const long = 'kill_signal = """\\\n  SIGQUIT"""\n[http_service]\n';
+  const refused = await runDoctor(['--fix', '--yes', '--config', await writeToml(t, long)], {});
+  assert.equal(refused.code, 1);
+  assert.match(
+    refused.errors,
+    /^fly-affinity doctor: cannot set kill_signal in the file: its value spans several lines\. /,
+  );
 });

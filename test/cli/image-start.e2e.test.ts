@@ -9,6 +9,7 @@ import {
   linkSync,
   mkdirSync,
   mkdtempSync,
+  renameSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -109,6 +110,16 @@ describe('the user', options, () => {
     assert.match(stdout, /^home=\/tmp$/m);
     assert.equal(ownerOf(join(folder, 'data/below')), 4321);
     assert.equal(ownerOf(join(folder, 'data')), 0);
+  });
+
+  test('starts with the Node.js of the image, where the folder has none', (t) => {
+    const { folder, start } = createImage(t);
+    mkdirSync(join(folder, 'usr'));
+    renameSync(join(folder, 'bin/node'), join(folder, 'usr/node'));
+    const env = { RUN_AS: '4321:4321', PATH: `${join(folder, 'usr')}:${process.env.PATH}` };
+    const { status, stdout, stderr } = start({ env });
+    assert.deepEqual([status, stderr], [0, '']);
+    assert.match(stdout, /^ids=4321:4321 /);
   });
 
   test('may be named, and has the home of its name', (t) => {

@@ -1,5 +1,5 @@
 /** `fly-affinity doctor` within this process, and its output. */
-import { Writable } from 'node:stream';
+import { Readable, Writable } from 'node:stream';
 import { execute } from '../../../src/cli/doctor.ts';
 import { systemClock } from '../../../src/clock.ts';
 import type { Environment } from '../../../src/config/config.ts';
@@ -13,7 +13,8 @@ export interface Ran {
 export async function runDoctor(args: readonly string[], env: Environment): Promise<Ran> {
   const [stdout, stderr] = [createSink(), createSink()];
   const parts = { env, clock: systemClock, random: Math.random };
-  const code = await execute(args, { ...parts, stdout, stderr });
+  const stdin = Readable.from([]);
+  const code = await execute(args, { ...parts, stdin, stdout, stderr });
   return { code, output: stdout.text(), errors: stderr.text() };
 }
 
