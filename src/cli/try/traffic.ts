@@ -103,9 +103,19 @@ function createRunningSession(opening: Opening, { recordOf }: TrafficParts): Run
 }
 
 function callWithoutSession(opening: Exclude<Opening, { kind: 'opened' }>): TrialCall {
-  const why = 'exchange' in opening ? sayExchange(opening.exchange) : opening.what;
-  const loss: Loss = { how: 'error', why: `the session was not opened: ${why}` };
+  const loss: Loss = { how: 'error', why: `the session was not opened: ${whyNotOpened(opening)}` };
   return { machine: undefined, replays: 0, ms: 0, loss, isElsewhere: false };
+}
+
+function whyNotOpened(opening: Exclude<Opening, { kind: 'opened' }>): string {
+  switch (opening.kind) {
+    case 'refused':
+      return opening.why;
+    case 'stateless':
+      return opening.what;
+    case 'other':
+      return sayExchange(opening.exchange);
+  }
 }
 
 function trialCallOf(
