@@ -8,6 +8,7 @@ import { promisify } from 'node:util';
 import type { CommandContext } from '../../src/cli/command.ts';
 import { COMMANDS } from '../../src/cli/commands.ts';
 import { execute } from '../../src/cli/completion.ts';
+import { USAGE as USAGE_OF_DOCTOR } from '../../src/cli/doctor.ts';
 import { createPlace } from '../store/place.ts';
 import { findProgram, skipUnlessFound } from '../support/needed.ts';
 
@@ -77,6 +78,13 @@ const completeInZsh: Complete = (script, words) => {
 
 const SHELLS = { bash: completeInBash, zsh: completeInZsh, fish: completeInFish };
 
+/** Those that have a line of their own. */
+function optionsIn(usage: string): readonly string[] {
+  const options = [...usage.matchAll(/^ {2}(--[a-z-]+)/gm)].map(([, option = '']) => option);
+  assert.ok(options.includes('--config') && options.includes('--json'), options.join());
+  return options;
+}
+
 const NAMES = COMMANDS.map(({ name }) => name);
 
 for (const [shell, complete] of Object.entries(SHELLS)) {
@@ -113,7 +121,7 @@ for (const [shell, complete] of Object.entries(SHELLS)) {
       });
 
       test(`${shell} completes the options of a command`, async (t) => {
-        await offers(t, ['doctor', '--'], ['--config', '--json', '--help']);
+        await offers(t, ['doctor', '--'], [...optionsIn(USAGE_OF_DOCTOR), '--help']);
         await offers(t, ['sessions', 'list', '--li'], ['--limit']);
         await offers(t, ['simulate', '--machines', '2', '--sp'], ['--spread']);
       });
