@@ -1,9 +1,9 @@
 /** The command line: which command runs, and with which arguments. */
 import assert from 'node:assert/strict';
-import { Writable } from 'node:stream';
 import { test } from 'node:test';
 import type { CommandContext } from '../../src/cli/command.ts';
 import { COMMANDS, runCommand } from '../../src/cli/commands.ts';
+import { createSink } from './in-process.ts';
 
 interface Ran {
   readonly code: number;
@@ -31,17 +31,6 @@ async function ran(argv: readonly string[], isReal = false): Promise<Ran> {
   const context = { stdout, stderr, commands: isReal ? COMMANDS : commands };
   const code = await runCommand(argv, context as unknown as CommandContext);
   return { code, executed, output: stdout.text(), errors: stderr.text() };
-}
-
-function createSink(): Writable & { text(): string } {
-  let text = '';
-  const sink = new Writable({
-    write: (chunk, _encoding, done) => {
-      text += String(chunk);
-      done();
-    },
-  });
-  return Object.assign(sink, { text: () => text });
 }
 
 for (const [argv, executed] of [

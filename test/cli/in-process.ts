@@ -37,7 +37,8 @@ export async function runInProcess(
   return { code, output: stdout.text(), errors: stderr.text() };
 }
 
-function createSink(): Writable & { text(): string } {
+/** Keeps what is written to it. */
+export function createSink(): Writable & { text(): string } {
   let text = '';
   const sink = new Writable({
     write: (chunk, _encoding, done) => {

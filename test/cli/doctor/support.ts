@@ -1,8 +1,9 @@
 /** `fly-affinity doctor` within this process, and its output. */
-import { Readable, Writable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { execute } from '../../../src/cli/doctor.ts';
 import { systemClock } from '../../../src/clock.ts';
 import type { Environment } from '../../../src/config/config.ts';
+import { createSink } from '../in-process.ts';
 
 export interface Ran {
   readonly code: number;
@@ -33,15 +34,4 @@ export function findingsIn({ output }: Pick<Ran, 'output'>, group: string): stri
   return findings
     .filter((finding) => finding.group === group)
     .map(({ level, what }) => `${level}: ${what}`);
-}
-
-function createSink(): Writable & { text(): string } {
-  let text = '';
-  const sink = new Writable({
-    write: (chunk, _encoding, done) => {
-      text += String(chunk);
-      done();
-    },
-  });
-  return Object.assign(sink, { text: () => text });
 }
