@@ -94,7 +94,7 @@ export function protocolsCard({ requests, protocols }: Status): Html {
       Requests by protocol
       <span class="muted">as recognized, with the status that clients got</span>
     </h2>
-    ${rows.length === 0 ? html`<p class="muted">No request since the start.</p>` : table}
+    ${rows.length === 0 ? html`<p class="muted">No response to a client yet.</p>` : table}
   </section>`;
 }
 
@@ -197,7 +197,7 @@ function value(name: string, content: Html | string): Html {
 }
 
 function formatBytes(bytes: number): string {
-  if (bytes === 0) return 'in memory';
+  if (bytes === 0) return 'nothing on disk';
   const [size, unit] = bytes < 1_048_576 ? [bytes / 1_024, 'KB'] : [bytes / 1_048_576, 'MB'];
   return `${size.toLocaleString('en-US', { maximumFractionDigits: size < 10 ? 1 : 0 })} ${unit}`;
 }

@@ -90,7 +90,8 @@ async function runConfigured(
   const { clock, random, events, printError } = surroundings;
   const signals = collectSignals(events);
   const { config, warning: notKept } = await persistGeneratedMachineId(parsed, clock);
-  const logger = createLogger({ level: config.logLevel, machine: config.identity.machine, clock });
+  const { logLevel: level, logFormat: format, identity } = config;
+  const logger = createLogger({ level, format, machine: identity.machine, clock });
   for (const warning of [...warnings, ...warnAboutUpstream(config, surroundings.env)])
     logger.warn({}, warning);
   if (notKept !== undefined) logger.warn({}, notKept);

@@ -2,7 +2,7 @@
 import type { AffinityCookieSetting } from '../protocols/affinity-cookie.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import { parseMachineId, type MachineId } from '../session.ts';
-import type { LogLevel } from '../observability/log.ts';
+import type { LogFormat, LogLevel } from '../observability/log.ts';
 import { checkTogether } from './checks.ts';
 import {
   isSet,
@@ -67,6 +67,8 @@ export interface Config {
   readonly startTimeoutMs: number;
   readonly stopTimeoutMs: number;
   readonly logLevel: LogLevel;
+  /** Undefined: by whether standard output is a terminal. */
+  readonly logFormat: LogFormat | undefined;
   readonly identity: Identity;
 }
 
@@ -212,6 +214,7 @@ function configFrom(values: SettingValues, random: () => number): Config {
     startTimeoutMs: values.START_TIMEOUT_MS,
     stopTimeoutMs: values.STOP_TIMEOUT_MS,
     logLevel: values.LOG_LEVEL,
+    logFormat: values.LOG_FORMAT,
     identity,
   };
 }

@@ -5,7 +5,7 @@
 import type { AffinityCookieSetting } from '../protocols/affinity-cookie.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import { parseProtocols, PRESET_NAMES } from '../protocols/setting.ts';
-import { LOG_LEVELS } from '../observability/log.ts';
+import { LOG_FORMATS, LOG_LEVELS } from '../observability/log.ts';
 import {
   boolean,
   dialedPort,
@@ -272,6 +272,11 @@ export const SETTINGS = {
     'With `run`: how long the app and whatever it has started may take to exit after a signal; what is left is killed. It begins after the drain: `kill_timeout` has to cover both.',
   ),
   LOG_LEVEL: setting('info', oneOfInAnyCase(LOG_LEVELS), 'Least severe lines that are logged.'),
+  LOG_FORMAT: optional(
+    oneOf(LOG_FORMATS),
+    'How log lines look. `json`: levels as numbers, the time in ms; `json-names`: levels by name, the time in ISO 8601; `text`: for people.',
+    '`text` on a terminal, else `json`',
+  ),
   FLY_MACHINE_ID: setByFly(
     machineId,
     "This Machine's id. A generated one is kept beside the store file, as `SESSION_STORE_PATH`.machine.",

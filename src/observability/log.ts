@@ -1,14 +1,24 @@
 /**
- * Log lines as JSON (pino), written in batches off the request path. Nothing secret may be logged:
+ * Log lines as JSON (pino) or text, written in batches off the request path. Nothing secret may be logged:
  * sessions are named by their key, paths come without their query, errors without extra properties.
  */
 import { write as writeToFile } from 'node:fs';
-import { pino } from 'pino';
+import { isatty } from 'node:tty';
+import { pino, type Logger as Pino } from 'pino';
 import type { MachineId } from '../session.ts';
 import type { Clock, Cancel } from '../clock.ts';
+import { formatTextLine } from './log-text.ts';
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/**
+ * - `json`: levels as pino's numbers, the time in ms since the epoch.
+ * - `json-names`: levels by their names, the time in ISO 8601.
+ * - `text`: for people.
+ */
+export const LOG_FORMATS = ['json', 'json-names', 'text'] as const;
+export type LogFormat = (typeof LOG_FORMATS)[number];
 
 type WriteLine = (fields: object, message: string) => void;
 
@@ -29,15 +39,40 @@ export interface LoggerOptions {
   readonly level: LogLevel;
   readonly machine: MachineId;
   readonly clock: Clock;
+  /** Undefined: `text` on a terminal, else `json`. */
+  readonly format?: LogFormat | undefined;
   /** Where the lines go, standard output by default. It stays open. */
   readonly fd?: number;
 }
 
-export function createLogger({ level, machine, clock, fd = STDOUT }: LoggerOptions): Logger {
+export function createLogger(options: LoggerOptions): Logger {
+  const { clock, fd = STDOUT } = options;
+  const { format = isatty(fd) ? 'text' : 'json' } = options;
   const writer = createLineWriter({ fd, clock });
-  const timestamp = (): string => `,"time":${clock.now()}`;
+  const lines = format === 'text' ? textLines(options, writer) : jsonLines(options, format, writer);
+  return { ...lines, close: () => writer.close() };
+}
+
+type Lines = Omit<Logger, 'close'>;
+
+function jsonLines(
+  { level, machine, clock }: LoggerOptions,
+  format: 'json' | 'json-names',
+  writer: LineWriter,
+): Lines {
   const serializers = { err: (error: unknown) => describeError(error) };
-  const lines = pino({ level, base: { machine }, timestamp, serializers }, writer);
+  const options = { level, base: { machine }, serializers };
+  const lines: Pino =
+    format === 'json'
+      ? pino({ ...options, timestamp: () => `,"time":${clock.now()}` }, writer)
+      : pino(
+          {
+            ...options,
+            timestamp: () => `,"time":"${new Date(clock.now()).toISOString()}"`,
+            formatters: { level: (name) => ({ level: name }) },
+          },
+          writer,
+        );
   return {
     trace: (fields, message) => lines.trace(fields, message),
     debug: (fields, message) => lines.debug(fields, message),
@@ -46,8 +81,26 @@ export function createLogger({ level, machine, clock, fd = STDOUT }: LoggerOptio
     error: (fields, message) => lines.error(fields, message),
     fatal: (fields, message) => lines.fatal(fields, message),
     isLevelEnabled: (asked) => lines.isLevelEnabled(asked),
-    close: () => writer.close(),
   };
+}
+
+/** Without the Machine: a terminal shows one. */
+function textLines({ level, clock }: LoggerOptions, writer: LineWriter): Lines {
+  const least = LOG_LEVELS.indexOf(level);
+  const isLevelEnabled = (asked: LogLevel): boolean => LOG_LEVELS.indexOf(asked) >= least;
+  const at = (asked: LogLevel): WriteLine =>
+    isLevelEnabled(asked)
+      ? (fields, message) =>
+          writer.write(formatTextLine(clock.now(), asked, described(fields), message))
+      : ignore;
+  return {
+    ...{ trace: at('trace'), debug: at('debug'), info: at('info') },
+    ...{ warn: at('warn'), error: at('error'), fatal: at('fatal'), isLevelEnabled },
+  };
+}
+
+function described(fields: object): object {
+  return 'err' in fields ? { ...fields, err: describeError(fields.err) } : fields;
 }
 
 /** Writes nothing: for tests and tools. */

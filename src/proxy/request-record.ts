@@ -169,6 +169,7 @@ export class RequestRecord {
       method: head.method,
       target: head.target,
       head,
+      protocol: routed.ids.kind === 'found' ? routed.ids.protocol.name : undefined,
       session: routed.key,
       decision: routed.decision.kind,
       why: routed.decision.why,
@@ -236,6 +237,8 @@ export interface RequestLine {
   readonly target: string;
   /** It tells where in the path an id is. */
   readonly head?: RequestHead;
+  /** Of the session id. */
+  readonly protocol?: string | undefined;
   readonly session: SessionKey | undefined;
   readonly decision: DecisionKind;
   readonly why: Why;
@@ -265,6 +268,7 @@ export function createRequestLog(
         requestId: shorten(line.requestId, MAX_REQUEST_ID_CHARACTERS),
         method: shorten(line.method, MAX_PATH_CHARACTERS),
         path: shorten(maskPath(pathOf(line.target), line.head), MAX_PATH_CHARACTERS),
+        protocol: line.protocol,
         session: line.session,
         decision: line.decision,
         why: line.why,

@@ -73,6 +73,7 @@ test('no setting is required', () => {
     startTimeoutMs: 30_000,
     stopTimeoutMs: 5_000,
     logLevel: 'info',
+    logFormat: undefined,
     identity: {
       machine: 'local555555555',
       app: undefined,
@@ -199,6 +200,7 @@ const ACCEPTED: readonly (readonly [
   [{ MAX_SESSIONS_PER_MACHINE: '1000000' }, (c) => c.maxSessionsPerMachine, 1_000_000],
   [{ DRAIN_TIMEOUT_MS: '0' }, (c) => c.drainTimeoutMs, 0],
   [{ LOG_LEVEL: 'silent' }, (c) => c.logLevel, 'silent'],
+  [{ LOG_FORMAT: 'json-names' }, (c) => c.logFormat, 'json-names'],
   [{ FLY_MACHINE_ID: 'm1' }, (c) => [c.identity.machine, c.identity.isGenerated], ['m1', false]],
   [{ FLY_ALLOC_ID: 'm2' }, (c) => [c.identity.machine, c.identity.isGenerated], ['m2', false]],
   [{ FLY_MACHINE_ID: 'm1', FLY_ALLOC_ID: 'm2' }, (c) => c.identity.machine, 'm1'],

@@ -45,6 +45,7 @@ const OTHER_VALUES: Environment = {
   OWNER_STOPPED: 'gone',
   REPLAY_CACHEABLE: 'true',
   LOG_LEVEL: 'debug',
+  LOG_FORMAT: 'text',
   FLY_MACHINE_ID: 'm9',
   FLY_ALLOC_ID: 'm9',
   FLY_APP_NAME: 'shop',

@@ -8,6 +8,7 @@ import {
   createLogger,
   nullLogger,
   type Logger,
+  type LogFormat,
   type LogLevel,
 } from '../../src/observability/log.ts';
 import { createRequestLog, type RequestLine } from '../../src/proxy/request-record.ts';
@@ -35,10 +36,14 @@ interface OpenLog {
   text(): Promise<string>;
 }
 
-async function openLog(t: TestContext, level: LogLevel = 'info'): Promise<OpenLog> {
+async function openLog(
+  t: TestContext,
+  level: LogLevel = 'info',
+  format?: LogFormat,
+): Promise<OpenLog> {
   const { file, filePath } = await openFile(t);
   const clock = createTestClock();
-  const logger = createLogger({ level, machine: MACHINE, clock, fd: file.fd });
+  const logger = createLogger({ level, format, machine: MACHINE, clock, fd: file.fd });
   const text = (): Promise<string> => readFile(filePath, 'utf8');
   const lines = async (): Promise<Record<string, unknown>[]> => {
     await logger.close();
@@ -79,6 +84,33 @@ test('a request ends with one line of one format', async (t) => {
       msg: 'request',
     },
   ]);
+});
+
+test('json-names has levels by name and times in ISO 8601', async (t) => {
+  const log = await openLog(t, 'info', 'json-names');
+  log.logger.warn({ peer: 'm2' }, 'does not respond');
+  const time = new Date(log.clock.now()).toISOString();
+  assert.deepEqual(await log.lines(), [
+    { level: 'warn', time, machine: 'm1', peer: 'm2', msg: 'does not respond' },
+  ]);
+});
+
+test('text is one line for people, whatever is in the fields', async (t) => {
+  const log = await openLog(t, 'info', 'text');
+  log.logger.debug({}, 'below the level');
+  createRequestLog(log.logger)({ ...REQUEST, protocol: 'mcp', owner: undefined });
+  const hostile = 'a b\n\u001b[2J\u009b2J\u2028c';
+  log.logger.error({ hostile, n: 5, err: new Error('broken', { cause: 'x' }) }, 'failed');
+  await log.logger.close();
+  const [request, failure = '', ...others] = (await log.text()).split('\n');
+  const time = new Date(log.clock.now()).toISOString().slice(11, 23);
+  assert.equal(
+    request,
+    `${time} INFO  request requestId=r1 method=POST path=/mcp protocol=mcp session=${String(REQUEST.session)} decision=local why=owner status=200 ms=1.23`,
+  );
+  const shown = String.raw`${time} ERROR failed hostile="a b\n\u001b[2J\u009b2J\u2028c" n=5 err={"type":"Error","message":"broken"`;
+  assert.ok(failure.startsWith(shown), failure);
+  assert.deepEqual(others, ['']);
 });
 
 test('a request without session and owner has a line without them', async (t) => {

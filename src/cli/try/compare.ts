@@ -164,7 +164,7 @@ class Comparing {
       sidecarCommand: hasSidecar ? sidecarCommand : undefined,
       port: hasSidecar && isKept ? port : 0,
       // Its request lines tell what it decided, and why.
-      sidecarEnv: { LOG_LEVEL: 'info', ADMIN_TOKEN: this.#adminToken },
+      sidecarEnv: { LOG_LEVEL: 'info', LOG_FORMAT: 'json', ADMIN_TOKEN: this.#adminToken },
       onLine: (machine, source, line) => this.#follower.readLine(machine, source, line),
     };
   }
