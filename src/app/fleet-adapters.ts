@@ -24,8 +24,9 @@ import { isSharedStore, type AdapterParts } from './adapters.ts';
 
 /** Starts without any evidence. */
 export function createLiveness(config: Config, { clock, logger, metrics }: AdapterParts): Liveness {
-  const { fleet, ownerStopped, fleetGoneAfterMs } = config;
+  const { fleet, identity, ownerStopped, fleetGoneAfterMs } = config;
   const liveness = new Liveness({
+    self: identity.machine,
     clock,
     ownerStopped,
     goneAfterMs: fleet.kind === 'static' ? fleetGoneAfterMs : 0,
@@ -33,6 +34,7 @@ export function createLiveness(config: Config, { clock, logger, metrics }: Adapt
       if (isUnresponsive) logger.warn({ peer }, PEER_UNRESPONSIVE);
       else logger.info({ peer }, PEER_RESPONDS);
     },
+    onSleepChange: (peer, isAsleep) => logger.info({ peer }, isAsleep ? PEER_SLEEPS : PEER_WOKE),
   });
   metrics.peers(() => {
     const silent = liveness.missingHeartbeats().length;
@@ -43,6 +45,8 @@ export function createLiveness(config: Config, { clock, logger, metrics }: Adapt
 
 const PEER_UNRESPONSIVE =
   'a peer does not respond: new sessions go to other Machines, its own sessions wait';
+const PEER_SLEEPS = 'a peer sleeps: requests of its sessions wake it, new sessions go elsewhere';
+const PEER_WOKE = 'a peer has woken';
 const PEER_RESPONDS = 'a peer responds again: new sessions are placed on it';
 
 /** Reads nothing before it is started. */

@@ -103,6 +103,7 @@ const LIVENESS: Readonly<Record<KnownOwner['liveness'], string>> = {
   running: 'running',
   'unreachable-from-edge': 'running, but Fly Proxy has failed to reach it',
   unresponsive: 'running, but unresponsive',
+  asleep: 'asleep: it has suspended itself, and a replay wakes it',
   stopped: 'stopped or suspended',
   unlisted: 'not in the directory',
   gone: 'gone',

@@ -1,7 +1,7 @@
 /** The sessions that this Machine owns and announces to one peer, so that the peer need not query. */
 import type { MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
-import { outranks } from './claim-resolver.ts';
+import { outranks, type Claimant } from './claim-resolver.ts';
 import { formatAnnounce, MAX_KEYS, type Claim, type KeyResponse } from './messages.ts';
 
 export interface Announcement {
@@ -127,11 +127,15 @@ export class AnnouncementQueue {
     else if (!announcement.isRepeated) this.#options.onContested(key, announcement);
   }
 
-  /** Computed here too: a wrong response must not make this Machine release its session. */
   #isOutranked(key: SessionKey, { claim }: Announcement, theirs: Claim): boolean {
     const { self, peer } = this.#options;
-    return outranks(key, { ...theirs, machine: peer }, { ...claim, machine: self });
+    return isOutranked(key, { ...claim, machine: self }, { ...theirs, machine: peer });
   }
+}
+
+/** Computed here too: a wrong response must not make this Machine release its session. */
+export function isOutranked(key: SessionKey, ours: Claimant, theirs: Claimant): boolean {
+  return outranks(key, theirs, ours);
 }
 
 interface BatcherOptions<Key, Item> {

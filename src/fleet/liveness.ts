@@ -11,13 +11,16 @@
  * | no response to a call, no connection               | this Machine               | `unresponsive`                          | 5 s, or until it responds           |
  * | two heartbeats in a row without a response         | this Machine               | `unresponsive`, gets no new sessions    | until it responds                   |
  * | reports for 10 s that it does not list us          | this Machine               | the same                                | until it responds otherwise         |
+ * | status: it sleeps, or a peer's status says so      | its own status, a peer's   | `asleep`, gets no new sessions          | until it reports otherwise          |
  * | undelivered by the edge, then a forward succeeded  | the edge, this Machine     | `unreachable-from-edge`: forward to it  | 10 s                                |
  * | status: takes new sessions or not, region, version | its own status message     | whether it is a candidate for placement | until its next status message       |
  * | none of these                                      |                            | `unlisted`                              |                                     |
  *
  * What a client may have written (a header of the edge, an owner hint) is never evidence by itself
- * (invariant 4), and no session moves because its owner is unresponsive (invariant 11).
- * `gone-machines.ts` decides what counts as gone, {@link Responsiveness} what counts as unresponsive.
+ * (invariant 4), and no session moves because its owner is unresponsive (invariant 11). A Machine that has
+ * announced that it sleeps is silent on purpose: nothing that it misses counts, and it is gone only if it
+ * was destroyed.
+ * `gone-machines.ts` decides what counts as gone, `responsiveness.ts` what counts as unresponsive.
  */
 import { detachedCopy, type MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
@@ -26,11 +29,13 @@ import type { Listing, Peer } from './directory.ts';
 import { GoneMachines, type DirectoryReading } from './gone-machines.ts';
 import type { PeerStatus } from './messages.ts';
 import { RecentMap } from './recent-map.ts';
+import { Responsiveness } from './responsiveness.ts';
 
 /**
  * - `running`: the directory lists it.
  * - `unreachable-from-edge`: listed; the edge recently failed to reach it, but the private network did not.
  * - `unresponsive`: listed; it recently failed to respond to this Machine, or misses its heartbeats.
+ * - `asleep`: it has announced that it is being suspended. A replay wakes it; DNS shows no difference to `stopped`.
  * - `stopped`: deployed and not running. A replay starts it, which takes longer than one try.
  * - `unlisted`: nothing is known, which proves nothing.
  * - `gone`: it has certainly left the fleet, see `gone-machines.ts`.
@@ -39,6 +44,7 @@ export const LIVENESS_STATES = [
   'running',
   'unreachable-from-edge',
   'unresponsive',
+  'asleep',
   'stopped',
   'unlisted',
   'gone',
@@ -56,6 +62,8 @@ export interface Reading extends DirectoryReading {
 }
 
 export interface LivenessOptions {
+  /** This Machine, which its peers may report as asleep. */
+  readonly self?: MachineId;
   readonly clock: Clock;
   /** `gone`: a stopped app has lost its memory, so no request starts it for its sessions. */
   readonly ownerStopped: 'wake' | 'gone';
@@ -63,7 +71,9 @@ export interface LivenessOptions {
   readonly goneAfterMs: number;
   /** A Machine has stopped responding to heartbeats, or responds again. */
   readonly onChange?: (machine: MachineId, isUnresponsive: boolean) => void;
-  /** Machines with a failed call, or unreachable from the edge, that are remembered at most. */
+  /** A Machine sleeps, or has woken. */
+  readonly onSleepChange?: (machine: MachineId, isAsleep: boolean) => void;
+  /** Machines with a failed call, asleep, or unreachable from the edge, that are remembered at most. */
   readonly maxMachines?: number;
 }
 
@@ -89,6 +99,7 @@ export class Liveness {
   readonly #unreachableFromEdge: RecentMap<MachineId, true>;
   /** Machines that a reading no longer lists. */
   readonly #departed: RecentMap<MachineId, true>;
+  readonly #asleep = new Set<MachineId>();
   #listed: ReadonlySet<MachineId> = new Set();
   #others: readonly Peer[] = [];
   #entryOf: ReadonlyMap<MachineId, ListedPeer> = new Map();
@@ -147,14 +158,31 @@ export class Liveness {
   onStatus(machine: MachineId, status: PeerStatus): void {
     this.#gone.resetRefusals(machine);
     this.#responsiveness.onStatus(machine, status);
+    this.#setAsleep(machine, status.isAsleep === true);
+    for (const sleeper of status.sleepers ?? []) {
+      // It may have woken, and not have told that peer.
+      const maySleep = sleeper !== this.#options.self && this.listing(sleeper) === 'stopped';
+      if (maySleep) this.#setAsleep(sleeper, true);
+    }
+  }
+
+  #setAsleep(machine: MachineId, isAsleep: boolean): void {
+    if (this.#asleep.has(machine) === isAsleep) return;
+    if (isAsleep) this.#asleep.add(detachedCopy(machine));
+    else this.#asleep.delete(machine);
+    const [oldest] = this.#asleep;
+    const hasTooMany = this.#asleep.size > (this.#options.maxMachines ?? MAX_MACHINES);
+    if (hasTooMany && oldest !== undefined) this.#asleep.delete(oldest);
+    this.#options.onSleepChange?.(machine, isAsleep);
   }
 
   /** It has not responded to a query, an announcement or a ping. */
   onNoResponse(machine: MachineId): void {
-    this.#responsiveness.onFailedCall(machine);
+    if (!this.#asleep.has(machine)) this.#responsiveness.onFailedCall(machine);
   }
 
   onMissedHeartbeat(machine: MachineId): void {
+    if (this.#asleep.has(machine)) return;
     this.#responsiveness.onMissedHeartbeat(machine, this.#gone.isRefusing(machine));
   }
 
@@ -170,6 +198,7 @@ export class Liveness {
 
   /** No connection could be made; `isRefused`: nothing listens at its port. */
   onConnectFailed(machine: MachineId, isRefused: boolean): void {
+    if (this.#asleep.has(machine)) return;
     this.#responsiveness.onFailedCall(machine);
     if (!isRefused) this.#gone.resetRefusals(machine);
     else if (this.#entryOf.has(machine)) this.#gone.onConnectionRefused(machine);
@@ -184,6 +213,8 @@ export class Liveness {
 
   /** HOT PATH. */
   of(machine: MachineId): LivenessState {
+    const isAsleep = this.#asleep.has(machine);
+    if (isAsleep && this.listing(machine) !== 'none') return 'asleep';
     if (this.#entryOf.has(machine)) {
       if (this.#gone.hasRefusedForLong(machine)) return 'gone';
       if (this.isUnresponsive(machine)) return 'unresponsive';
@@ -194,7 +225,8 @@ export class Liveness {
       const isGone = this.#options.ownerStopped === 'gone' && this.isConfirmedStopped(machine);
       return isGone ? 'gone' : 'stopped';
     }
-    return this.#gone.isAbsentForLong(machine) ? 'gone' : 'unlisted';
+    if (this.#gone.isAbsentForLong(machine)) return 'gone';
+    return isAsleep ? 'asleep' : 'unlisted';
   }
 
   listing(machine: MachineId): Listing {
@@ -234,6 +266,11 @@ export class Liveness {
     return this.#responsiveness.statusOf(machine);
   }
 
+  /** The Machines that sleep. A destroyed one is among them until its sessions are asked for. */
+  sleepers(): MachineId[] {
+    return [...this.#asleep].filter((machine) => this.of(machine) === 'asleep');
+  }
+
   /** The protocol version that it has sent; undefined while it has sent none. */
   versionOf(machine: MachineId): number | undefined {
     return this.statusOf(machine)?.version;
@@ -243,6 +280,7 @@ export class Liveness {
   candidates(): PlacementCandidate[] {
     return this.#others.flatMap(({ machine }) => {
       const isResponding = this.#responsiveness.isResponding(machine);
+      if (this.#asleep.has(machine)) return [];
       if (!isResponding || this.#gone.hasRefusedForLong(machine)) return [];
       // A Machine without a status has responded to another message: it has just started, or is busy.
       const { region, takesSessions = true } = this.#responsiveness.statusOf(machine) ?? {};
@@ -252,7 +290,9 @@ export class Liveness {
 
   /** Whether every other Machine has been probed: it is known whether it responds to this Machine. */
   isFleetProbed(): boolean {
-    return this.#others.every(({ machine }) => this.#responsiveness.isProbed(machine));
+    return this.#others.every(
+      ({ machine }) => this.#asleep.has(machine) || this.#responsiveness.isProbed(machine),
+    );
   }
 
   // The last list
@@ -282,153 +322,5 @@ export class Liveness {
     const normalized = normalizeAddress(address);
     if (normalized === undefined) return false;
     return this.#entryOf.get(machine)?.addresses.includes(normalized) ?? false;
-  }
-}
-
-/** Longer than a client waits after `Retry-After: 1`, in ms. */
-export const UNRESPONSIVE_MS = 5_000;
-/** A garbage collection pause can lose one heartbeat, but not this many in a row. */
-export const MISSED_HEARTBEATS = 2;
-/** A little longer than from one heartbeat of a peer to its next, in ms. */
-export const RECENT_REQUEST_MS = 2_500;
-/** A peer reads the directory every few seconds. Until then it may not list this Machine, in ms. */
-export const NOT_LISTED_MS = 10_000;
-/** New sessions wait this long for such a peer, in ms: it reads the directory at the first request. */
-export const NOT_LISTED_WAIT_MS = 2_000;
-
-interface ResponsivenessOptions {
-  readonly clock: Clock;
-  /** A Machine has stopped responding to heartbeats, or responds again. */
-  readonly onChange?: ((machine: MachineId, isUnresponsive: boolean) => void) | undefined;
-  /** Machines with a failed call that are remembered at most. */
-  readonly maxMachines: number;
-}
-
-/**
- * ```
- * unprobed ───any response──> responding ──two heartbeats missed──> unresponsive
- *     │                           ^───────────any response──────────────┘ ^
- *     └──────────────────────────────────────────two heartbeats missed────┘
- * ```
- * `notListedSinceMs`: since when it responds that it does not list this Machine, in monotonic ms.
- */
-type State =
-  | {
-      readonly kind: 'unprobed' | 'responding';
-      readonly missedHeartbeats: number;
-      readonly notListedSinceMs: number | undefined;
-    }
-  | { readonly kind: 'unresponsive' };
-
-interface PeerRecord {
-  state: State;
-  /** Its last reported status; undefined before the first. */
-  status: PeerStatus | undefined;
-  /** When it last sent a request of its own, in monotonic ms. */
-  lastRequestMs: number;
-}
-
-const UNPROBED: State = { kind: 'unprobed', missedHeartbeats: 0, notListedSinceMs: undefined };
-const RESPONDING: State = { ...UNPROBED, kind: 'responding' };
-
-/** Which Machines of the fleet respond to this one, by their heartbeats and by other calls to them. */
-class Responsiveness {
-  readonly #options: ResponsivenessOptions;
-  readonly #records = new Map<MachineId, PeerRecord>();
-  /** Machines with a recent failed call. */
-  readonly #failedCalls: RecentMap<MachineId, true>;
-
-  constructor(options: ResponsivenessOptions) {
-    const { clock, maxMachines } = options;
-    this.#options = options;
-    this.#failedCalls = new RecentMap({ clock, ttlMs: UNRESPONSIVE_MS, maxEntries: maxMachines });
-  }
-
-  /** Adds Machines that are new on the list, and drops those that are no longer on it. */
-  onList(machines: readonly MachineId[]): void {
-    const listed = new Set(machines);
-    for (const machine of this.#records.keys())
-      if (!listed.has(machine)) this.#records.delete(machine);
-    for (const machine of machines) {
-      if (this.#records.has(machine)) continue;
-      this.#records.set(machine, { state: UNPROBED, status: undefined, lastRequestMs: -Infinity });
-    }
-  }
-
-  onRequestFrom(machine: MachineId): void {
-    const record = this.#records.get(machine);
-    if (record) record.lastRequestMs = this.#options.clock.monotonicMs();
-    this.onResponse(machine);
-  }
-
-  onResponse(machine: MachineId): void {
-    this.#failedCalls.delete(machine);
-    const record = this.#records.get(machine);
-    if (!record) return;
-    const wasUnresponsive = record.state.kind === 'unresponsive';
-    record.state = RESPONDING;
-    if (wasUnresponsive) this.#options.onChange?.(machine, false);
-  }
-
-  onStatus(machine: MachineId, status: PeerStatus): void {
-    const record = this.#records.get(machine);
-    if (record) record.status = status;
-    this.onResponse(machine);
-  }
-
-  onFailedCall(machine: MachineId): void {
-    this.#failedCalls.set(detachedCopy(machine), true);
-  }
-
-  /**
-   * A Machine that has just sent a request is running, even if this one can't reach it; unless it
-   * refuses connections (`isRefusing`): then its process has ended since.
-   */
-  onMissedHeartbeat(machine: MachineId, isRefusing: boolean): void {
-    const record = this.#records.get(machine);
-    if (!record || record.state.kind === 'unresponsive') return;
-    const sinceRequestMs = this.#options.clock.monotonicMs() - record.lastRequestMs;
-    if (sinceRequestMs < RECENT_REQUEST_MS && !isRefusing) return;
-    const missedHeartbeats = record.state.missedHeartbeats + 1;
-    const isUnresponsive = missedHeartbeats >= MISSED_HEARTBEATS;
-    record.state = isUnresponsive
-      ? { kind: 'unresponsive' }
-      : { ...record.state, missedHeartbeats };
-    if (isUnresponsive) this.#options.onChange?.(machine, true);
-  }
-
-  /** It reported that it does not list this Machine. For a short time that is normal. */
-  onNotListed(machine: MachineId, isRefusing: boolean): void {
-    const record = this.#records.get(machine);
-    if (!record || record.state.kind === 'unresponsive') return;
-    const now = this.#options.clock.monotonicMs();
-    const { notListedSinceMs = now } = record.state;
-    record.state = { ...record.state, notListedSinceMs };
-    if (now - notListedSinceMs >= NOT_LISTED_MS) this.onMissedHeartbeat(machine, isRefusing);
-  }
-
-  /** Whether calls need not wait for it. HOT PATH. */
-  isUnresponsive(machine: MachineId): boolean {
-    return this.missesHeartbeats(machine) || this.#failedCalls.has(machine);
-  }
-
-  missesHeartbeats(machine: MachineId): boolean {
-    return this.#records.get(machine)?.state.kind === 'unresponsive';
-  }
-
-  isResponding(machine: MachineId): boolean {
-    return this.#records.get(machine)?.state.kind === 'responding';
-  }
-
-  /** Whether it is known that it responds, that it does not, or that it does not list this Machine. */
-  isProbed(machine: MachineId): boolean {
-    const state = this.#records.get(machine)?.state ?? UNPROBED;
-    if (state.kind !== 'unprobed') return true;
-    const { notListedSinceMs = Infinity } = state;
-    return this.#options.clock.monotonicMs() - notListedSinceMs >= NOT_LISTED_WAIT_MS;
-  }
-
-  statusOf(machine: MachineId): PeerStatus | undefined {
-    return this.#records.get(machine)?.status;
   }
 }

@@ -7,9 +7,10 @@
  * POST /v1/status    {from, status}                      ->  {machine, status}
  * POST /v1/bindings  see `join/messages.ts`
  * claim              {generation, origin, createdAt, ttlMs, isPending?}
- * status             {version, takesSessions, region?}
+ * status             {version, takesSessions, region?, isAsleep?, sleepers?}
  * ```
- * A claim is always about its sender: no message reports what a third Machine owns. The response to an
+ * A claim is always about its sender: no message reports what a third Machine owns. `sleepers` are other
+ * Machines that have told the sender that they sleep, for those that missed it. The response to an
  * announcement has the claims that outrank the sender's own. `unknown` there means that the store can't
  * tell now and the sender repeats the announcement.
  *
@@ -63,6 +64,9 @@ const StatusSchema = v.object({
     v.pipe(v.string(), v.regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/)),
     () => undefined,
   ),
+  /** From when it prepares to be suspended until it has woken. A replay wakes it. */
+  isAsleep: v.exactOptional(v.fallback(v.optional(v.literal(true)), undefined)),
+  sleepers: v.exactOptional(v.fallback(v.optional(keysOf(MachineIdSchema)), undefined)),
 });
 
 /** What a Machine reports about itself. */

@@ -11,6 +11,8 @@ export interface PeerClient {
   open(): Promise<void>;
   /** The body of a 200. Rejects with {@link PeerTimeoutError}, {@link PeerStatusError}, or an error of undici. */
   post(path: string, body: string, options: PostOptions): Promise<string>;
+  /** Aborts what is in flight, which rejects: the next post uses a new connection. */
+  reconnect(): void;
   /** Aborts what is in flight, which rejects; no socket is left when it resolves. */
   close(): Promise<void>;
 }
@@ -102,6 +104,7 @@ export function createPeerClient(options: PeerClientOptions): PeerClient {
   return {
     open: () => pool.open().then(() => undefined),
     post,
+    reconnect: () => pool.reopen(),
     close: async () => {
       dialer.close();
       await pool.close();
@@ -114,6 +117,7 @@ class LazyPool {
   readonly #options: PeerClientOptions;
   readonly #dialer: Dialer;
   #opening: Promise<Pool> | undefined;
+  readonly #closing = new Set<Promise<void>>();
   #isClosed = false;
 
   constructor(options: PeerClientOptions, dialer: Dialer) {
@@ -130,8 +134,20 @@ class LazyPool {
     }
   }
 
+  /** The next use opens a new pool. */
+  reopen(): void {
+    const closing = this.#destroy();
+    this.#opening = undefined;
+    this.#closing.add(closing);
+    void closing.then(() => this.#closing.delete(closing));
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true;
+    await Promise.all([this.#destroy(), ...this.#closing]);
+  }
+
+  async #destroy(): Promise<void> {
     // A pool that could not be opened has nothing to close.
     const opened = await this.#opening?.catch(() => undefined);
     await opened?.destroy();

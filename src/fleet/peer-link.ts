@@ -2,12 +2,13 @@
 import type { MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { createCircuitBreaker, type CircuitBreaker } from '../resilience.ts';
-import { AnnouncementQueue, type Announcement, Batcher } from './announcements.ts';
+import { AnnouncementQueue, type Announcement, Batcher, isOutranked } from './announcements.ts';
 import type { Peer } from './directory.ts';
 import type { Liveness } from './liveness.ts';
 import {
   ANNOUNCE_PATH,
   ASK_PATH,
+  formatAnnounce,
   formatAsk,
   formatStatus,
   MAX_KEYS,
@@ -146,6 +147,33 @@ export class PeerLink {
 
   retract(key: SessionKey): void {
     this.#announcements.retract(key);
+  }
+
+  /**
+   * Announces a batch, and waits for the response. Resolves to whether the peer has stored all of it; never
+   * rejects.
+   */
+  async announceNow(claims: ReadonlyMap<SessionKey, Claim>): Promise<boolean> {
+    const { self, onOutranked } = this.#options;
+    const bindings = [...claims].map(([key, claim]) => ({ key, claim }));
+    const responses = await this.#call(ANNOUNCE_PATH, formatAnnounce({ from: self, bindings }));
+    if (!responses) return false;
+    for (const [key, claim] of claims) {
+      const theirs = responses.get(key);
+      if (typeof theirs !== 'object') continue;
+      const isLost = isOutranked(
+        key,
+        { ...claim, machine: self },
+        { ...theirs, machine: this.machine },
+      );
+      if (isLost) onOutranked(key, theirs);
+    }
+    return ![...responses.values()].includes('unknown');
+  }
+
+  /** Drops connections that may be dead: this Machine was suspended. */
+  reconnect(): void {
+    this.#client.reconnect();
   }
 
   /** Whether the peer responds to a message without a query. Sent even where other calls have failed. */

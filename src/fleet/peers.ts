@@ -4,8 +4,8 @@ import type { Clock } from '../clock.ts';
 import type { Announcement } from './announcements.ts';
 import { claimOf, type Claimant } from './claim-resolver.ts';
 import type { Directory, Peer } from './directory.ts';
-import type { Liveness } from './liveness.ts';
-import type { Claim, PeerStatus } from './messages.ts';
+import type { Liveness, LivenessState } from './liveness.ts';
+import { MAX_KEYS, type Claim, type PeerStatus } from './messages.ts';
 import {
   OwnerQuery,
   type OnPeerResponse,
@@ -32,6 +32,13 @@ export interface Peers {
   sendHeartbeat(machine: MachineId, status: PeerStatus): Promise<boolean>;
   /** Announces a binding of our own to every peer (ignores others), best effort. Returns at once. */
   announce(binding: Binding, ttlMs: number): void;
+  /**
+   * Announces bindings of our own, of any number, and waits for the responses. Resolves to whether every peer that
+   * responds to this Machine has stored all of them; stops at the first failure. Never rejects.
+   */
+  announceAll(bindings: readonly Binding[]): Promise<boolean>;
+  /** Drops the connections to all peers: they may be dead, as this Machine was suspended. */
+  reconnect(): void;
   /** The session is no longer ours: drops announcements of it that were not sent yet. */
   retract(key: SessionKey): void;
   /** Whether the sidecar of that Machine responds; within a second, never rejects. */
@@ -95,6 +102,10 @@ export const QUERY_RESERVE = QUERY_BURST / 2;
  */
 const RECENT_ANNOUNCEMENTS = { ttlMs: 60_000, maxEntries: 16_384 };
 
+/** Machines that are not queried: what a sleeping one owns, it has announced. */
+const SILENT: readonly LivenessState[] = ['gone', 'asleep'];
+const RESPONDING: readonly LivenessState[] = ['running', 'unreachable-from-edge'];
+
 const NONE: PeerLookup = { kind: 'none' };
 const INCONCLUSIVE: PeerLookup = { kind: 'inconclusive' };
 const SHED: PeerLookup = { kind: 'inconclusive', isShed: true };
@@ -155,6 +166,27 @@ class FleetPeers implements Peers {
     const announcement = { claim, endsAtMs: this.#options.clock.monotonicMs() + claim.ttlMs };
     for (const link of this.#currentLinks()) link.announce(key, announcement);
     this.#announced.set(key, announcement);
+  }
+
+  async announceAll(bindings: readonly Binding[]): Promise<boolean> {
+    const { clock, liveness } = this.#options;
+    const links = this.#currentLinks().filter(({ machine }) =>
+      RESPONDING.includes(liveness.of(machine)),
+    );
+    for (let from = 0; from < bindings.length; from += MAX_KEYS) {
+      if (this.#isStopped) return false;
+      const batch = bindings.slice(from, from + MAX_KEYS);
+      const claims = new Map(
+        batch.map((binding) => [binding.key, claimOf(binding, binding.expiresAt - clock.now())]),
+      );
+      const stored = await Promise.all(links.map((link) => link.announceNow(claims)));
+      if (stored.includes(false)) return false;
+    }
+    return true;
+  }
+
+  reconnect(): void {
+    for (const link of this.#links.values()) link.reconnect();
   }
 
   retract(key: SessionKey): void {
@@ -229,8 +261,8 @@ class FleetPeers implements Peers {
   #linksToQuery(key: SessionKey, skipsCache: boolean, onResponse?: OnPeerResponse): PeerLink[] {
     const { liveness } = this.#options;
     return this.#currentLinks().filter((link) => {
-      // No response of it would count.
-      if (liveness.of(link.machine) === 'gone') return false;
+      // No response of it would count, or it gives none.
+      if (SILENT.includes(liveness.of(link.machine))) return false;
       const isToBeQueried = skipsCache || !link.hasDeniedKey(key);
       if (!isToBeQueried) onResponse?.(link.machine, 'no');
       return isToBeQueried;

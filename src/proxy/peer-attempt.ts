@@ -90,6 +90,8 @@ export class PeerAttempt extends Attempt {
 
 export interface PeerUpstreams {
   to(peer: Peer): UpstreamPool;
+  /** Drops idle connections, which may be dead: this Machine was suspended. */
+  reconnect(): void;
   close(): Promise<void>;
 }
 
@@ -128,12 +130,17 @@ export function createPeerUpstreams(options: PeerUpstreamsOptions): PeerUpstream
 
   /** One reading without a Machine must not close the forwards in flight to it. */
   function retireTheGone(): void {
-    for (const [machine, pool] of pools) {
-      if (directory.peer(machine)) continue;
-      pools.delete(machine);
-      retired.add(pool);
-      void pool.retire().then(() => retired.delete(pool));
-    }
+    for (const [machine, pool] of pools) if (!directory.peer(machine)) retire(machine, pool);
+  }
+
+  function retire(machine: MachineId, pool: UpstreamPool): void {
+    pools.delete(machine);
+    retired.add(pool);
+    void pool.retire().then(() => retired.delete(pool));
+  }
+
+  function reconnect(): void {
+    for (const [machine, pool] of pools) retire(machine, pool);
   }
 
   async function close(): Promise<void> {
@@ -142,5 +149,5 @@ export function createPeerUpstreams(options: PeerUpstreamsOptions): PeerUpstream
     await Promise.all(all.map((pool) => pool.close()));
   }
 
-  return { to, close };
+  return { to, reconnect, close };
 }

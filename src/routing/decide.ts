@@ -252,7 +252,7 @@ function isReplayOfApp(
  */
 function isLost(facts: RoutingFacts, { machine, liveness }: KnownOwner): boolean {
   if (liveness === 'gone') return true;
-  if (liveness !== 'stopped' && liveness !== 'unlisted') return false;
+  if (liveness !== 'asleep' && liveness !== 'stopped' && liveness !== 'unlisted') return false;
   const wasTried = facts.wasReplayed || wasUndelivered(facts, machine);
   return wasTried || (liveness === 'unlisted' && !facts.isReplayable);
 }

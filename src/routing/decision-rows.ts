@@ -97,6 +97,7 @@ const FORMS: Readonly<Record<LivenessState, ReplayForm>> = {
   running: 'resilient',
   'unreachable-from-edge': 'resilient',
   unresponsive: 'brief',
+  asleep: 'waking',
   stopped: 'waking',
   unlisted: 'waking',
   gone: 'waking',

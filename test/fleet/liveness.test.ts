@@ -5,11 +5,13 @@ import {
   UNREACHABLE_FROM_EDGE_MS,
   type ListedPeer,
   type Liveness,
+} from '../../src/fleet/liveness.ts';
+import {
   NOT_LISTED_MS,
   NOT_LISTED_WAIT_MS,
   RECENT_REQUEST_MS,
   UNRESPONSIVE_MS,
-} from '../../src/fleet/liveness.ts';
+} from '../../src/fleet/responsiveness.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { machineId } from '../support/ids.ts';
 import { createTestLiveness } from '../support/liveness.ts';
@@ -392,5 +394,77 @@ describe('a Machine of a static list that refuses connections', () => {
     await clock.advance(1);
     liveness.onConnectFailed(B, true);
     assert.equal(liveness.of(B), 'unresponsive');
+  });
+});
+
+describe('a Machine that has announced that it sleeps', () => {
+  const AWAKE = { version: 2, takesSessions: true, region: undefined } as const;
+  const ASLEEP = { ...AWAKE, takesSessions: false, isAsleep: true } as const;
+
+  function startAsleep(options: Parameters<typeof createTestLiveness>[1] = {}): {
+    readonly clock: TestClock;
+    readonly liveness: Liveness;
+  } {
+    const clock = createTestClock();
+    const liveness = createTestLiveness(clock, { ownerStopped: 'gone', ...options });
+    read(liveness, { ms: 0, running: true });
+    liveness.onStatus(B, AWAKE);
+    liveness.onStatus(B, ASLEEP);
+    return { clock, liveness };
+  }
+
+  it('is asleep while the directory still lists it as running, and as stopped, however long', () => {
+    const { liveness } = startAsleep();
+    assert.equal(liveness.of(B), 'asleep');
+    for (let ms = 5_000; ms < 100 * MIN_ABSENCE_MS; ms += 5_000) {
+      read(liveness, { ms });
+      assert.equal(liveness.of(B), 'asleep');
+    }
+  });
+
+  it('is neither unresponsive nor gone by what it misses, and gets no new sessions', async () => {
+    const { clock, liveness } = startAsleep({ goneAfterMs: 1_000 });
+    for (let misses = 0; misses < 10; misses += 1) {
+      liveness.onMissedHeartbeat(B);
+      liveness.onNoResponse(B);
+      liveness.onConnectFailed(B, true);
+      await clock.advance(REFUSALS_IN_ROW_MS / 2);
+    }
+    assert.deepEqual([liveness.of(B), liveness.missingHeartbeats()], ['asleep', []]);
+    assert.deepEqual([liveness.candidates(), liveness.isFleetProbed()], [[], true]);
+    assert.equal(liveness.isConfirmedGone(B), false);
+  });
+
+  it('is awake by its next status only', () => {
+    const { liveness } = startAsleep();
+    liveness.onResponse(B);
+    liveness.onRequestFrom(B);
+    assert.equal(liveness.of(B), 'asleep');
+    liveness.onStatus(B, AWAKE);
+    assert.deepEqual([liveness.of(B), liveness.sleepers()], ['running', []]);
+  });
+
+  it('is gone once it was destroyed', () => {
+    const { liveness } = startAsleep();
+    for (const ms of [10_000, 25_000, 40_000]) read(liveness, { ms, deployed: false });
+    assert.equal(liveness.of(B), 'gone');
+  });
+
+  it('is known to those that were told by another one, unless it runs', () => {
+    const clock = createTestClock();
+    const liveness = createTestLiveness(clock, { ownerStopped: 'gone', self: SELF });
+    read(liveness, { ms: 0, running: true });
+    liveness.onStatus(C, { ...AWAKE, sleepers: [B, SELF] });
+    assert.equal(liveness.of(B), 'running');
+    read(liveness, { ms: 1_000 });
+    liveness.onStatus(C, { ...AWAKE, sleepers: [B, SELF] });
+    assert.equal(liveness.of(B), 'asleep');
+    assert.deepEqual(liveness.sleepers(), [B]);
+  });
+
+  it('is one of a bounded number', () => {
+    const { liveness } = startAsleep({ maxMachines: 1 });
+    liveness.onStatus(C, ASLEEP);
+    assert.deepEqual(liveness.sleepers(), [C]);
   });
 });
