@@ -42,6 +42,8 @@ export interface RemoteDatabase {
   measure(): Promise<Pick<StoreMetrics, 'total' | 'expired' | 'sizeBytes'>>;
   /** Resolves once the work that earlier writes have caused has ended. */
   idle(): Promise<void>;
+  /** As {@link SessionStore.reconnect}. */
+  reconnect(): void;
   close(): Promise<void>;
 }
 
@@ -114,6 +116,9 @@ export function createRemoteStore(
         return performAndCache(database, cache, write);
       }),
     ),
+    reconnect: () => {
+      if (!closed) database.reconnect();
+    },
     cleanup: () =>
       timed('cleanup', async () => {
         const removed = await database.cleanUp(idle);

@@ -195,6 +195,7 @@ export function createCountedStore(store: SessionStore, counter: Listener): Sess
         ? found.then((lookup) => noted(key, lookup))
         : noted(key, found);
     },
+    reconnect: () => store.reconnect?.(),
     claim: async (binding) => held(await store.claim(binding)),
     upsert: async (binding) => held(await store.upsert(binding)),
     rebind: async (key, ...how) => noted(key, await store.rebind(key, ...how)),

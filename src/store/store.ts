@@ -121,6 +121,11 @@ export interface SessionStore {
   delete(key: SessionKey, ifMachine?: MachineId): Promise<boolean>;
   /** Removes what has expired and what exceeds the maximum number of sessions; returns how many. */
   cleanup(): Promise<number>;
+  /**
+   * Replaces connections to a server that may be dead: this Machine was suspended. Returns at once; what is in
+   * flight fails.
+   */
+  reconnect?(): void;
   /** All bindings that have not expired, in no particular order. */
   entries(): AsyncIterable<Binding>;
   /**

@@ -20,6 +20,8 @@ export interface PostgresPool {
   query(text: string, values: readonly unknown[], limitMs: number): Promise<readonly PostgresRow[]>;
   /** All or nothing; for slow work, {@link TRANSACTION_LIMIT_MS} a statement. */
   transaction<Result>(run: (query: Query) => Promise<Result>): Promise<Result>;
+  /** Closes connections that may be dead; statements in flight fail. */
+  reconnect(): void;
   /** Waits a second for statements in flight, and closes all connections. Call it once. */
   close(): Promise<void>;
 }
@@ -118,11 +120,13 @@ class Connections implements PostgresPool {
     });
   }
 
+  reconnect(): void {
+    for (const client of this.#clients) client.connection.stream.destroy();
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true;
-    const cancel = this.#clock.after(CLOSE_LIMIT_MS, () => {
-      for (const client of this.#clients) client.connection.stream.destroy();
-    });
+    const cancel = this.#clock.after(CLOSE_LIMIT_MS, () => this.reconnect());
     // A pool that ends forgets the callers that wait for a client.
     await Promise.allSettled(this.#uses);
     await this.#pool.end();

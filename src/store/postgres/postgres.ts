@@ -154,6 +154,7 @@ function databaseOf(parts: Parts): RemoteDatabase {
     list: (idle) => pageThrough(parts, idle),
     measure: () => measure(pool, count),
     idle: () => upkeep.idle(),
+    reconnect: () => pool.reconnect(),
     close: async () => {
       upkeep.stop();
       // A count may take long, so the pool must end it.

@@ -108,6 +108,12 @@ export class RedisConnection {
     });
   }
 
+  /** Replaces a link that may be dead, at once. */
+  reconnect(): void {
+    const why = new StoreError('passing', 'this Machine was suspended');
+    if (this.#state.kind === 'up') this.#giveUp(this.#state.link, why, true);
+  }
+
   async close(): Promise<void> {
     const state = this.#state;
     this.#state = { kind: 'closed' };
@@ -158,13 +164,13 @@ export class RedisConnection {
   }
 
   /** False if that was done already. */
-  #giveUp(link: RedisLink, why: StoreError): boolean {
+  #giveUp(link: RedisLink, why: StoreError, isUrgent = false): boolean {
     if (this.#state.kind !== 'up' || this.#state.link !== link) return false;
     this.#state = { kind: 'down', why };
     this.#cancelSuspicion?.();
     this.#cancelSuspicion = undefined;
     link.close();
-    this.#reconnecting = this.#reconnect();
+    this.#reconnecting = this.#reconnect(isUrgent);
     this.#options.onDisrupted?.();
     return true;
   }
@@ -173,10 +179,11 @@ export class RedisConnection {
     return this.#state.kind === 'down';
   }
 
-  async #reconnect(): Promise<void> {
+  async #reconnect(isUrgent: boolean): Promise<void> {
     const { signal } = this.#closing;
     for (let attempt = 0; this.#isDown(); attempt += 1) {
-      await this.#clock.sleep(backoffDelayMs(attempt, PAUSES, this.#options.random), signal);
+      const pauseMs = backoffDelayMs(attempt, PAUSES, this.#options.random);
+      if (attempt > 0 || !isUrgent) await this.#clock.sleep(pauseMs, signal);
       if (signal.aborted) return;
       try {
         await this.#dial();

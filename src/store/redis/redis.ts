@@ -111,6 +111,7 @@ function createRedisStore(connection: RedisConnection, options: RedisStoreOption
     list: (idle) => pageThrough(parts, idle),
     measure: () => measure(parts),
     idle: () => Promise.resolve(),
+    reconnect: () => connection.reconnect(),
     close: () => connection.close(),
   };
   return createRemoteStore(database, { clock, inFlight, cache, onOperation });

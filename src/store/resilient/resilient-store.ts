@@ -157,6 +157,10 @@ class Resilient implements ResilientStore {
     return this.#closing ? 'unknown' : this.#reads.lookup(key);
   }
 
+  reconnect(): void {
+    this.#supervisor.readable?.reconnect?.();
+  }
+
   async cleanup(): Promise<number> {
     this.#assertOpen();
     await this.#writes.ended();
