@@ -16,11 +16,30 @@ export interface Readiness {
     readonly kind: string;
     readonly others?: number;
     readonly silent?: number;
+    /** How many have announced that they sleep. */
+    readonly asleep?: number;
     /** Why the list of Machines can't be read: only in `/status`, for those who have the token. */
     readonly reason?: string | undefined;
   };
+  /** With `SUSPEND_AFTER`. */
+  readonly sleep?: SleepStatus | undefined;
   /** A Machine whose app is down stays ready: its sessions must still reach it. */
   readonly upstream?: UpstreamStatus | undefined;
+}
+
+/** How this Machine suspends itself. */
+export interface SleepStatus {
+  readonly state: 'awake' | 'preparing' | 'suspending';
+  readonly suspendAfterMs: number;
+  /** For how long no client has used this Machine. */
+  readonly idleMs: number;
+  /** Since the start of the sidecar. */
+  readonly suspended: number;
+  readonly failed: number;
+  /** Whether the last attempt has failed. */
+  readonly hasFailed: boolean;
+  /** May name a path: only for those who have the token. */
+  readonly lastFailure?: string | undefined;
 }
 
 export interface HealthParts {
@@ -39,8 +58,15 @@ export function readyz({ response, access }: AdminCall, { readiness }: HealthPar
 }
 
 /** Without what may name a host or a path. */
-export function withoutReasons<Part extends Pick<Readiness, 'store'>>(readiness: Part): Part {
-  return { ...readiness, store: { ...readiness.store, reason: undefined } };
+export function withoutReasons<Part extends Pick<Readiness, 'store' | 'sleep'>>(
+  readiness: Part,
+): Part {
+  const { store, sleep } = readiness;
+  return {
+    ...readiness,
+    store: { ...store, reason: undefined },
+    sleep: sleep && { ...sleep, lastFailure: undefined },
+  };
 }
 
 export async function renderMetrics(

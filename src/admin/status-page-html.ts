@@ -73,12 +73,13 @@ const LOGO = html`<svg class="logo" viewBox="0 0 26 26" aria-hidden="true">
 </svg>`;
 
 function head(status: Status): Html {
-  const { machine, app, region, processGroup, startedAt, now, detail } = status;
+  const { machine, app, region, processGroup, startedAt, now, detail, sleep } = status;
   const facts = [
     app && `app ${app}`,
     region && `region ${region}`,
     processGroup && `process group ${processGroup}`,
     `up ${formatDuration(now - startedAt)}`,
+    sleep && `unused for ${formatDuration(sleep.idleMs)}, suspended ${sleep.suspended} times`,
     detail && `in front of ${detail.upstream}`,
   ];
   return html`<header class="head">

@@ -15,6 +15,7 @@ export function problemsOf(status: Status): readonly Problem[] {
     ...aboutStore(status),
     ...aboutFleet(status),
     ...aboutThisMachine(status),
+    ...aboutSleep(status),
     ...status.missingPresets.map((preset) => ({
       level: 'warn' as const,
       text: `Requests look like those of the preset "${preset}", which SESSION_PROTOCOLS lacks.`,
@@ -57,6 +58,12 @@ function aboutFleet({ fleet, machines }: Status): Problem[] {
   const why = fleet.reason === undefined ? '' : ` (${fleet.reason})`;
   const text = `The list of Machines can't be read${why}: the last one is used.`;
   return [...problems, { level: 'warn', text }];
+}
+
+function aboutSleep({ sleep }: Status): Problem[] {
+  if (!sleep?.hasFailed) return [];
+  const why = sleep.lastFailure === undefined ? '' : ` (${sleep.lastFailure})`;
+  return [{ level: 'warn', text: `This Machine could not suspend itself${why}.` }];
 }
 
 const WHY_NOT: Readonly<Record<NotAccepting, string>> = {

@@ -27,6 +27,8 @@ import { RequestPath } from './request-path.ts';
 import { StatusReporter } from './status.ts';
 import type { Logger } from '../observability/log.ts';
 import { RecentEvents } from '../observability/recent-events.ts';
+import { createSleeper, suspendTargetOf } from './sleep.ts';
+import type { Sleeper } from './sleeper.ts';
 import { startCleanup } from '../store/cleanup.ts';
 import type { SessionStore } from '../store/store.ts';
 import type { Clock } from '../clock.ts';
@@ -74,6 +76,7 @@ class RunningSidecar implements Sidecar {
   #opened: OpenedStore | undefined;
   #isFull = (): boolean => false;
   #path: RequestPath | undefined;
+  #sleeper: Sleeper | undefined;
   #ports = { public: 0, peer: 0, admin: 0 };
   /** In the order of starting; stopped from the end. */
   readonly #stops: (() => Promise<void> | void)[] = [];
@@ -112,16 +115,31 @@ class RunningSidecar implements Sidecar {
     this.#upstreamHealth.start();
     this.#phase = 'started';
     await heartbeats.sendNow();
+    this.#startSleeper(opened, path);
+  }
+
+  #startSleeper(opened: OpenedStore, path: RequestPath): void {
+    const target = suspendTargetOf(this.#config);
+    if (!target) return;
+    this.#sleeper = createSleeper(this.#config, target, {
+      ...{ parts: this.#parts, opened, path, ports: this.#ports },
+      ...{ draining: this.#draining, directory: this.#directory, liveness: this.#liveness },
+      status: () => path.status(),
+    });
+    this.#sleeper.start();
+    this.#stops.push(() => this.#sleeper?.stop());
   }
 
   readiness(): Readiness {
     const { kind } = this.#directory.status();
     const silent = this.#liveness.missingHeartbeats().length;
-    const fleet = { kind, others: this.#directory.others().length, silent };
+    const asleep = this.#liveness.sleepers().length;
+    const fleet = { kind, others: this.#directory.others().length, silent, asleep };
     const store = { kind: this.#storeKind(), ...this.#opened?.health() };
     const reason = this.#whyNotReady();
     const upstream = this.#upstreamHealth.status();
-    return { ready: reason === undefined, reason, store, fleet, upstream };
+    const sleep = this.#sleeper?.status();
+    return { ready: reason === undefined, reason, store, fleet, upstream, sleep };
   }
 
   #whyNotReady(): string | undefined {
@@ -268,6 +286,7 @@ class RunningSidecar implements Sidecar {
       // While the store fails, peers get the response "unknown".
       isReadyForPeers: () => this.#phase !== 'starting',
       isServing: () => this.#phase !== 'starting',
+      isAsleep: () => this.#sleeper?.isAsleep === true,
     });
     this.#path = path;
     if (this.#parts.untilAppListens) path.startGate.close();

@@ -7,6 +7,7 @@ import type { Liveness } from '../fleet/liveness.ts';
 import { createPeers, type Peers } from '../fleet/peers.ts';
 import type { StoreFailure } from '../proxy/background-writes.ts';
 import { createBindings, type Bindings } from '../proxy/bindings.ts';
+import { PausedSessions } from '../proxy/paused-sessions.ts';
 import { createOpenStreams, createSessionRelease, type Release } from '../proxy/open-streams.ts';
 import { createRateLimitedReport } from '../observability/log.ts';
 import { SessionsOlderThanApp } from '../proxy/app-responses.ts';
@@ -14,7 +15,7 @@ import type { MachineId, SessionKey } from '../session.ts';
 import type { SessionStore } from '../store/store.ts';
 import type { AdapterParts } from './adapters.ts';
 import { createUndiciLoader } from './fleet-adapters.ts';
-import { PROTOCOL_VERSION, type PeerStatus } from '../fleet/messages.ts';
+import { MAX_KEYS, PROTOCOL_VERSION, type PeerStatus } from '../fleet/messages.ts';
 import type { AffinityCookie } from '../protocols/affinity-cookie.ts';
 import { createRequestIdReader } from '../protocols/request-ids.ts';
 import type { UpstreamHealth } from '../proxy/upstream-health.ts';
@@ -43,6 +44,7 @@ export class OwnedSessions {
   readonly openStreams: ReturnType<typeof createOpenStreams>;
   readonly claimResolver: ClaimResolver;
   readonly peers: Peers;
+  readonly paused: PausedSessions;
   readonly bindings: Bindings;
   readonly #parts: OwnedSessionsParts;
   readonly #self: MachineId;
@@ -56,7 +58,15 @@ export class OwnedSessions {
     this.#closeStreamsOf = createSessionRelease({ ...parts, streams: this.openStreams });
     this.claimResolver = this.#createClaimResolver();
     this.peers = this.#createPeers();
+    this.paused = this.#createPausedSessions();
     this.bindings = this.#createBindings();
+  }
+
+  #createPausedSessions(): PausedSessions {
+    const { config, store, clock, liveness } = this.#parts;
+    const { ttlMs, maxAgeMs } = config.store;
+    const isRunning = (machine: MachineId): boolean => liveness.of(machine) === 'running';
+    return new PausedSessions({ self: this.#self, store, clock, ttlMs, maxAgeMs, isRunning });
   }
 
   /** An operator has deleted a session, or moved it from one Machine to another. */
@@ -124,7 +134,8 @@ export class OwnedSessions {
   }
 
   #createBindings(): Bindings {
-    const { store, clock, logger, metrics, config } = this.#parts;
+    const { store, clock, logger, metrics } = this.#parts;
+    const { paused } = this;
     const onFailure = createRateLimitedReport<StoreFailure>(
       clock,
       STORE_REPORT_MS,
@@ -133,7 +144,9 @@ export class OwnedSessions {
     );
     return createBindings({
       ...{ self: this.#self, store, clock, metrics, onFailure, peers: this.peers },
-      ttlMs: config.store.ttlMs,
+      get ttlMs() {
+        return paused.ttlMs;
+      },
       // A session whose streams are closing was released already.
       onLost: (key, release) => {
         if (this.openStreams.count(key) > 0) this.#release(key, release);
@@ -156,6 +169,8 @@ export interface RoutingParts extends Pick<
   readonly upstreamHealth: Pick<UpstreamHealth, 'isUp' | 'noteRefused'>;
   /** Whether the public port is open. */
   readonly isServing: () => boolean;
+  /** Whether this Machine sleeps, or is about to. */
+  readonly isAsleep: () => boolean;
 }
 
 export function createRouter(
@@ -202,8 +217,15 @@ function replaysOf({ config }: RoutingParts): 'resilient' | 'cacheable' {
 
 /** The status that peers receive from this Machine. */
 export function statusOf(parts: RoutingParts): PeerStatus {
-  const takesSessions = parts.isServing() && whyNotAccepting(parts) === undefined;
-  return { version: PROTOCOL_VERSION, takesSessions, region: parts.config.identity.region };
+  const isAsleep = parts.isAsleep();
+  const takesSessions = parts.isServing() && !isAsleep && whyNotAccepting(parts) === undefined;
+  return {
+    version: PROTOCOL_VERSION,
+    takesSessions,
+    region: parts.config.identity.region,
+    ...(isAsleep && { isAsleep }),
+    sleepers: parts.liveness.sleepers().slice(0, MAX_KEYS),
+  };
 }
 
 /** An operator's drain takes precedence over capacity and health. */

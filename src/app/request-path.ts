@@ -4,6 +4,7 @@ import { createForwardWatchdog } from '../fleet/forward-watchdog.ts';
 import { createHeartbeats, type Heartbeats } from '../fleet/heartbeats.ts';
 import { BINDINGS_PATH } from '../fleet/join/reader.ts';
 import { createJoinService } from '../fleet/join/service.ts';
+import type { PeerStatus } from '../fleet/messages.ts';
 import { createPeerService, type PeerService } from '../fleet/peer-service.ts';
 import { UpstreamPool, type UpstreamPoolOptions } from '../http/upstream-pool.ts';
 import { createAffinityCookie, type AffinityCookie } from '../protocols/affinity-cookie.ts';
@@ -101,7 +102,7 @@ export class RequestPath {
     this.#forwards = createForwardWatchdog({ clock, ping: (machine) => peers.ping(machine) });
     this.#joinService = createJoinService({ ...parts, self });
     this.listeners = this.#createListeners();
-    this.heartbeats = createHeartbeats({ directory, peers, clock, status: () => statusOf(parts) });
+    this.heartbeats = createHeartbeats({ directory, peers, clock, status: () => this.status() });
     this.explain = createExplain({
       self,
       router: this.#router,
@@ -124,6 +125,22 @@ export class RequestPath {
   msUntilQuiet(): number {
     // The end of a response may still be in flight.
     return this.listeners.edge.busyCount() > 0 ? QUIET_MS : this.#recorder.msUntilQuiet();
+  }
+
+  /** What the peers are told of this Machine. */
+  status(): PeerStatus {
+    return statusOf(this.#parts);
+  }
+
+  /** How long no client has used this Machine, in ms. */
+  idleMs(): number {
+    return this.listeners.edge.busyCount() > 0 ? 0 : this.#recorder.idleMs();
+  }
+
+  /** Drops idle connections to peers: they may be dead, as this Machine was suspended. */
+  reconnect(): void {
+    this.sessions.peers.reconnect();
+    this.#peerUpstreams.reconnect();
   }
 
   /** Aborts requests in flight, and waits for the writes. */
@@ -219,7 +236,7 @@ export class RequestPath {
       onRequestFrom: (machine) => liveness.onRequestFrom(machine),
       onStatus: (machine, status) => liveness.onStatus(machine, status),
       onAnnounced: (key, machine) => peers.onAnnounced(key, machine),
-      status: () => statusOf(this.#parts),
+      status: () => this.status(),
       handlers: isSharedStore(config.store) ? {} : { [BINDINGS_PATH]: this.#joinService.respond },
     });
   }

@@ -1,5 +1,6 @@
 /** What settings must be to each other. */
 import { machineId } from './parsers.ts';
+import type { Environment } from './environment.ts';
 import type { SettingValues } from './settings.ts';
 
 /** All mistakes; each names both settings. Values with a mistake of their own are undefined here. */
@@ -104,5 +105,29 @@ function affinityCookieIsNobodyElses(values: Partial<SettingValues>): string[] {
   if (!isTaken) return [];
   return [
     `AFFINITY_COOKIE must not be a cookie of the app's in SESSION_PROTOCOLS, both name ${cookie?.name}`,
+  ];
+}
+
+/** What Fly.io suspends at most (https://fly.io/docs/reference/suspend-resume/). */
+export const MAX_SUSPENDED_MB = 2_048;
+
+/** What a warning about `SUSPEND_AFTER` depends on. */
+interface Suspending {
+  readonly suspend: object | undefined;
+  readonly identity: { readonly app: string | undefined; readonly isGenerated: boolean };
+}
+
+export function warnAboutSuspend(
+  { suspend, identity }: Suspending,
+  { FLY_VM_MEMORY_MB: memory }: Environment,
+): string[] {
+  if (!suspend) return [];
+  if (identity.app === undefined || identity.isGenerated)
+    return [
+      'SUSPEND_AFTER has no effect: this is not a Fly Machine (FLY_APP_NAME and FLY_MACHINE_ID are not set)',
+    ];
+  if (!(Number(memory) > MAX_SUSPENDED_MB)) return [];
+  return [
+    `SUSPEND_AFTER may have no effect: Fly.io suspends Machines of up to ${MAX_SUSPENDED_MB} MB, this one has ${memory} MB`,
   ];
 }

@@ -3,7 +3,7 @@ import type { AffinityCookieSetting } from '../protocols/affinity-cookie.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import { parseMachineId, type MachineId } from '../session.ts';
 import type { LogFormat, LogLevel } from '../observability/log.ts';
-import { checkTogether } from './checks.ts';
+import { checkTogether, warnAboutSuspend } from './checks.ts';
 import {
   isSet,
   namesAsSet,
@@ -64,12 +64,19 @@ export interface Config {
   readonly replayCacheable: boolean;
   readonly replayMaxBodyBytes: number;
   readonly drainTimeoutMs: number;
+  /** Undefined: this Machine does not suspend itself. */
+  readonly suspend: SuspendConfig | undefined;
   readonly startTimeoutMs: number;
   readonly stopTimeoutMs: number;
   readonly logLevel: LogLevel;
   /** Undefined: by whether standard output is a terminal. */
   readonly logFormat: LogFormat | undefined;
   readonly identity: Identity;
+}
+
+export interface SuspendConfig {
+  readonly afterMs: number;
+  readonly socketPath: string;
 }
 
 export interface UpstreamCheckConfig {
@@ -181,6 +188,7 @@ function readValues(
 
 function configFrom(values: SettingValues, random: () => number): Config {
   const identity = identityFrom(values, random);
+  const { SUSPEND_AFTER: afterMs, SUSPEND_SOCKET: socketPath } = values;
   return {
     host: values.HOST,
     port: values.PORT,
@@ -211,6 +219,7 @@ function configFrom(values: SettingValues, random: () => number): Config {
     replayCacheable: values.REPLAY_CACHEABLE,
     replayMaxBodyBytes: values.REPLAY_MAX_BODY_BYTES,
     drainTimeoutMs: values.DRAIN_TIMEOUT_MS,
+    suspend: afterMs === 0 ? undefined : { afterMs, socketPath },
     startTimeoutMs: values.START_TIMEOUT_MS,
     stopTimeoutMs: values.STOP_TIMEOUT_MS,
     logLevel: values.LOG_LEVEL,
@@ -282,7 +291,7 @@ function warningsAbout(config: Config, env: Environment): string[] {
   if (isPathUnused && path && path !== ':memory:') {
     warnings.push('SESSION_STORE_PATH has no effect: the store is off or in memory');
   }
-  return warnings;
+  return [...warnings, ...warnAboutSuspend(config, env)];
 }
 
 function deepFreeze<Value extends object>(value: Value): Value {

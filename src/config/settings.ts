@@ -271,6 +271,16 @@ export const SETTINGS = {
     milliseconds(0, MAX_KILL_TIMEOUT_MS),
     'With `run`: how long the app and whatever it has started may take to exit after a signal; what is left is killed. It begins after the drain: `kill_timeout` has to cover both.',
   ),
+  SUSPEND_AFTER: setting(
+    '0',
+    milliseconds(0),
+    'This Machine suspends itself once no request is open and none has come for so long; its sessions survive, and the next request wakes it; 0: never.',
+  ),
+  SUSPEND_SOCKET: setting(
+    '/.fly/api',
+    filePath,
+    "With `SUSPEND_AFTER`: the Unix socket of Fly's Machines API on this Machine.",
+  ),
   LOG_LEVEL: setting('info', oneOfInAnyCase(LOG_LEVELS), 'Least severe lines that are logged.'),
   LOG_FORMAT: optional(
     oneOf(LOG_FORMATS),

@@ -87,8 +87,9 @@ function adviseTimeout(
   return (level === 'error' ? error : warning)(what, why, advice);
 }
 
-function checkPausing(service: Service, toml: FlyToml, { ownerStopped }: Config): Finding[] {
+function checkPausing(service: Service, toml: FlyToml, config: Config): Finding[] {
   const { autoStop, autoStart, path } = service;
+  if (config.suspend) return checkSelfSuspend(service, toml);
   if (autoStop === undefined || autoStop === 'off')
     return [ok('Fly.io does not stop idle Machines.')];
   const findings: Finding[] = [];
@@ -102,7 +103,7 @@ function checkPausing(service: Service, toml: FlyToml, { ownerStopped }: Config)
       ),
     );
   }
-  findings.push(checkSuspending(service, toml, ownerStopped));
+  findings.push(checkSuspending(service, toml, config.ownerStopped));
   if (!service.minMachinesRunning) {
     findings.push(
       note(
@@ -113,6 +114,38 @@ function checkPausing(service: Service, toml: FlyToml, { ownerStopped }: Config)
     );
   }
   return findings;
+}
+
+/** `SUSPEND_AFTER` is set. */
+function checkSelfSuspend(service: Service, toml: FlyToml): Finding[] {
+  const { autoStop = 'off', autoStart, path } = service;
+  const findings: Finding[] = [];
+  if (autoStart === false) {
+    findings.push(
+      fixable(
+        'error',
+        'SUSPEND_AFTER is set, but auto_start_machines is false.',
+        'Nothing wakes a Machine that has suspended itself.',
+        [{ path: [...path, 'auto_start_machines'], value: true }],
+      ),
+    );
+  }
+  const obstacle = obstacleToSuspending(toml, service);
+  if (obstacle !== undefined) {
+    const why = 'Fly.io suspends Machines of up to 2 GB, without swap and GPU.';
+    findings.push(warning(`SUSPEND_AFTER is set, but ${obstacle}.`, why, 'SUSPEND_AFTER=0'));
+  }
+  if (autoStop !== 'off') {
+    findings.push(
+      fixable(
+        'warning',
+        `auto_stop_machines is "${autoStop}", and SUSPEND_AFTER is set.`,
+        'Fly.io looks at load only: it knows no sessions, and does not tell the other Machines.',
+        [{ path: [...path, 'auto_stop_machines'], value: 'off' }],
+      ),
+    );
+  }
+  return findings.length > 0 ? findings : [ok('Unused Machines suspend themselves.')];
 }
 
 function checkSuspending(

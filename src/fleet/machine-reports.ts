@@ -59,6 +59,8 @@ function whyOf(
       return missing.has(machine)
         ? 'does not respond to heartbeats'
         : 'did not respond to a call in the last seconds';
+    case 'asleep':
+      return 'has announced that it suspends itself: a replay wakes it';
     case 'stopped':
       return 'deployed, not running: a replay starts it';
     case 'unlisted':

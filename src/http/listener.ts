@@ -44,6 +44,11 @@ export interface HttpListener {
   readonly server: Server;
   /** Requests and tunnels in flight. */
   busyCount(): number;
+  connectionCount(): number;
+  /** Accepts nothing, and closes connections once they are idle, until {@link acceptAgain}. */
+  stopAccepting(): void;
+  /** Rejects as {@link listen}. */
+  acceptAgain(address: ListenAddress): Promise<void>;
   /** Aborts what is in flight. */
   destroyAll(): void;
   /** Accepts nothing new, gives what is in flight `graceMs` to end, and aborts the rest. */
@@ -70,11 +75,12 @@ export function createHttpListener(options: HttpListenerOptions): HttpListener {
   const connections = new Set<ClientConnection>();
   const allClosed = Promise.withResolvers<undefined>();
   let isClosing = false;
+  let isPaused = false;
   const parts: ListenerContext = {
     ...options,
     connections,
     parser: new RequestParser({ ...limits, protectedNames, selectedNames }),
-    isEnding: () => isClosing || options.isEnding(),
+    isEnding: () => isClosing || isPaused || options.isEnding(),
     onClosed: (connection) => {
       connections.delete(connection);
       if (isClosing && connections.size === 0) allClosed.resolve(undefined);
@@ -97,6 +103,18 @@ export function createHttpListener(options: HttpListenerOptions): HttpListener {
     return count;
   }
 
+  function stopAccepting(): void {
+    isPaused = true;
+    server.close();
+    for (const connection of connections) connection.closeWhenIdle();
+  }
+
+  async function acceptAgain(address: ListenAddress): Promise<void> {
+    if (isClosing || !isPaused) return;
+    await listen(server, address);
+    isPaused = false;
+  }
+
   function destroyAll(): void {
     options.onAborting?.();
     for (const connection of connections) connection.socket.destroy();
@@ -113,7 +131,9 @@ export function createHttpListener(options: HttpListenerOptions): HttpListener {
     await Promise.all([closed, allClosed.promise]);
   }
 
-  return { server, busyCount, destroyAll, close };
+  const connectionCount = (): number => connections.size;
+
+  return { server, busyCount, connectionCount, stopAccepting, acceptAgain, destroyAll, close };
 }
 
 export function refuseConnection(socket: Socket): void {

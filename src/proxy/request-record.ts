@@ -5,6 +5,7 @@ import type { Logger } from '../observability/log.ts';
 import { NO_PROTOCOL, type Metrics } from '../observability/metrics.ts';
 import type { RequestHead } from '../protocols/heads.ts';
 import type { PathMask } from '../protocols/id-locations.ts';
+import { readEdgeFields } from '../routing/facts.ts';
 import type { Routed } from '../routing/route.ts';
 import type { DecisionKind, Why } from '../routing/decision.ts';
 import type { MachineId, SessionKey } from '../session.ts';
@@ -43,16 +44,21 @@ export interface RecordedRequest {
   readonly head: RequestHead;
 }
 
-/** Knows whether clients still use this Machine, through the edge or through a peer. */
+/**
+ * Knows whether clients still use this Machine, through the edge or through a peer. Health checks of Fly.io
+ * end as other requests do, but are no use.
+ */
 export class RequestRecorder {
   readonly parts: RequestRecorderParts;
   readonly logRequest: ReturnType<typeof createRequestLog>;
   #isStopped = false;
   #openCount = 0;
   #lastEndedAtMs = -Infinity;
+  #lastUsedAtMs: number;
 
   constructor(parts: RequestRecorderParts) {
     this.parts = parts;
+    this.#lastUsedAtMs = parts.clock.monotonicMs();
     this.logRequest = createRequestLog(parts.logger, parts.maskPath);
   }
 
@@ -63,9 +69,15 @@ export class RequestRecorder {
   }
 
   /** Once for each `begin`. HOT PATH. */
-  onEnd(nowMs: number): void {
+  onEnd(nowMs: number, isHealthCheck: boolean): void {
     this.#openCount -= 1;
     this.#lastEndedAtMs = nowMs;
+    if (!isHealthCheck) this.#lastUsedAtMs = nowMs;
+  }
+
+  /** How long no client has used this Machine, in ms; 0 while a request is open. */
+  idleMs(): number {
+    return this.#openCount > 0 ? 0 : this.parts.clock.monotonicMs() - this.#lastUsedAtMs;
   }
 
   /** From now on the sidecar itself ends the requests that are still open. */
@@ -152,7 +164,7 @@ export class RequestRecord {
   end({ requestId, from, head }: RecordedRequest): void {
     const endedAt = this.#nowMs();
     this.#count();
-    this.#recorder.onEnd(endedAt);
+    this.#recorder.onEnd(endedAt, this.#isHealthCheck(from, head));
     this.#measure(endedAt);
     this.#countResponse(from);
     const { routed } = this;
@@ -213,6 +225,12 @@ export class RequestRecord {
     const { metrics, seenProtocols } = this.#recorder.parts;
     metrics.requestDecided(decision.kind, decision.why);
     if (ids.kind === 'found' && decision.kind === 'local') seenProtocols?.noteServed(ids.protocol);
+  }
+
+  /** Fly.io checks the port itself: the request has not passed Fly Proxy, which would have named it. */
+  #isHealthCheck(from: 'edge' | 'peer', { method, rawHeaders }: RequestHead): boolean {
+    if (from === 'peer' || (method !== 'GET' && method !== 'HEAD')) return false;
+    return this.routed?.ids.kind === 'none' && readEdgeFields(rawHeaders).requestId === undefined;
   }
 
   #nowMs(): number {

@@ -70,6 +70,7 @@ test('no setting is required', () => {
     replayCacheable: false,
     replayMaxBodyBytes: 1_000_000,
     drainTimeoutMs: 25_000,
+    suspend: undefined,
     startTimeoutMs: 30_000,
     stopTimeoutMs: 5_000,
     logLevel: 'info',
@@ -415,4 +416,23 @@ test('opening a store reports all errors in its settings at once', () => {
     parsed.mistakes.map((mistake) => mistake.split(' ', 1)[0]),
     ['SESSION_STORE_URL', 'ADMIN_TOKEN'],
   );
+});
+
+test('SUSPEND_AFTER has an effect on Fly Machines of up to 2 GB, and says so elsewhere', () => {
+  const machine = { FLY_APP_NAME: 'shop', FLY_MACHINE_ID: 'm1', SUSPEND_AFTER: '5m' };
+  const parsed = parseConfig(machine, () => 0.5);
+  assert.deepEqual(parsed.config?.suspend, {
+    afterMs: 300_000,
+    socketPath: '/.fly/api',
+  });
+  assert.deepEqual(parsed.warnings, []);
+  const warningsOf = (env: Environment): string =>
+    (parseConfig(env, () => 0.5).warnings ?? []).join();
+  assert.match(warningsOf({ SUSPEND_AFTER: '5m' }), /^SUSPEND_AFTER has no effect: this is not/);
+  assert.match(
+    warningsOf({ ...machine, FLY_VM_MEMORY_MB: '4096' }),
+    /^SUSPEND_AFTER may have no effect: .* up to 2048 MB, this one has 4096 MB$/,
+  );
+  for (const env of [{}, { SUSPEND_AFTER: '0' }, { ...machine, FLY_VM_MEMORY_MB: '2048' }])
+    assert.equal(warningsOf(env), '');
 });

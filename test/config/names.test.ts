@@ -44,6 +44,8 @@ const OTHER_VALUES: Environment = {
   OWNER_GONE: 'adopt',
   OWNER_STOPPED: 'gone',
   REPLAY_CACHEABLE: 'true',
+  SUSPEND_AFTER: '6m',
+  SUSPEND_SOCKET: '/x/api',
   LOG_LEVEL: 'debug',
   LOG_FORMAT: 'text',
   FLY_MACHINE_ID: 'm9',
@@ -57,6 +59,7 @@ const BESIDE: Readonly<Record<string, Environment>> = {
   UPSTREAM_CHECK_HOST: { UPSTREAM_CHECK_PATH: '/health' },
   UPSTREAM_CHECK_INTERVAL_MS: { UPSTREAM_CHECK_PATH: '/health' },
   FLY_ALLOC_ID: { FLY_MACHINE_ID: '' },
+  SUSPEND_SOCKET: { SUSPEND_AFTER: '6m' },
 };
 
 for (const name of SETTING_NAMES) {

@@ -53,6 +53,30 @@ for (const [name, text, env, expected] of [
   ],
   ['idle Machines that keep running', service('auto_stop_machines = "off"'), {}, []],
   [
+    'a Machine that suspends itself',
+    service('auto_stop_machines = "off"\nauto_start_machines = true'),
+    { SUSPEND_AFTER: '5m' },
+    [],
+  ],
+  [
+    'a Machine that suspends itself, and that nothing wakes',
+    service('auto_start_machines = false'),
+    { SUSPEND_AFTER: '5m' },
+    ['error: SUSPEND_AFTER is set, but auto_start_machines is false.'],
+  ],
+  [
+    'a Machine that suspends itself, beside Fly.io',
+    service('auto_stop_machines = "suspend"'),
+    { SUSPEND_AFTER: '5m' },
+    ['warning: auto_stop_machines is "suspend", and SUSPEND_AFTER is set.'],
+  ],
+  [
+    'a Machine that is too large to suspend itself',
+    `${service('auto_stop_machines = "off"')}[[vm]]\nmemory = "4gb"\n`,
+    { SUSPEND_AFTER: '5m' },
+    ['warning: SUSPEND_AFTER is set, but a Machine has 4096 MB of memory.'],
+  ],
+  [
     'idle Machines that keep running, in the old syntax',
     service('auto_stop_machines = false'),
     {},

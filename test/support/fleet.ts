@@ -17,6 +17,8 @@ import { startTestSidecar } from './sidecar.ts';
 export interface Line {
   readonly port: number;
   leadTo(port: number | undefined): void;
+  /** Nothing passes the connections that are open now, and they stay open; new ones work. */
+  freeze(): void;
   /** The port has no listener any more, and nobody else gets it: connections are refused. */
   refuse(): void;
 }
@@ -52,6 +54,9 @@ export async function openLine(t: TestContext): Promise<Line> {
       leadsTo = port;
       for (const socket of sockets) socket.destroy();
       sockets.clear();
+    },
+    freeze: () => {
+      for (const socket of sockets) socket.unpipe().pause();
     },
     refuse: () => {
       server.close();
