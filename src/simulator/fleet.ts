@@ -24,6 +24,8 @@ export interface Attachment {
   readonly dnsAddress: string;
   /** Where its sidecar dials the others. */
   readonly peerDialPort: number;
+  /** Where it suspends itself. */
+  readonly apiSocket: string;
 }
 
 export interface FleetOptions {
@@ -127,7 +129,7 @@ const ANY_MACHINE: Resources = {
   id: 'any' as MachineId,
   region: REGIONS[0],
   ports: { public: 1, peer: 2, admin: 3, app: 4 },
-  attachment: { dnsAddress: '127.0.0.1:53', peerDialPort: 2 },
+  attachment: { dnsAddress: '127.0.0.1:53', peerDialPort: 2, apiSocket: '/.fly/api' },
   volume: '/',
 };
 
@@ -159,6 +161,7 @@ function sidecarSettings({ ports, attachment, volume }: Resources): MachineEnvir
     ADMIN_PORT: String(ports.admin),
     UPSTREAM_URL: `http://${HOST}:${ports.app}`,
     SESSION_STORE_PATH: join(volume, 'session-store.sqlite'),
+    SUSPEND_SOCKET: attachment.apiSocket,
     FLEET: 'auto',
     DRAIN_TIMEOUT_MS: String(KILL_TIMEOUT_MS - DRAIN_MARGIN_MS),
     FLEET_RESOLVER: attachment.dnsAddress,

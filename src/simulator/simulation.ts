@@ -15,6 +15,7 @@ import {
 import { startDnsServer, type DnsServer } from './dns.ts';
 import { startEdge, type EdgeOptions } from './edge.ts';
 import type { ProcessName, SimulatedMachine } from './machine.ts';
+import { createMachinesApi, type SuspendBehavior } from './machines-api.ts';
 import { createNetwork, type Network, type NetworkFaults } from './network.ts';
 import { createPrivateNetwork } from './private-network.ts';
 import { createProcessKeeper } from './processes.ts';
@@ -61,6 +62,8 @@ export interface Simulation {
   /** Calls back with each new request when it has a response head. */
   onRequest(listener: (record: EdgeRequestRecord) => void): void;
   setSpread(name: SpreadName): void;
+  /** What a Machine gets that suspends itself. */
+  setSuspendBehavior(behavior: SuspendBehavior): void;
   /** For injecting and removing faults. */
   readonly network: Network;
   /** A new id, ports and volume; resolves when it listens. One that can't be started is destroyed. */
@@ -140,6 +143,7 @@ async function start(
     requests: requests.all,
     onRequest: requests.onAdded,
     setSpread: (name) => edge.setSpread(name),
+    setSuspendBehavior: (behavior) => surroundings.setSuspendBehavior(behavior),
     network,
     addMachine,
     deploy: (strategy) => deploy({ machines, addMachine }, strategy),
@@ -149,6 +153,7 @@ async function start(
 interface Surroundings extends Pick<FleetOptions, 'directory' | 'attach' | 'keeper'> {
   /** The resolver that belongs to no Machine. */
   readonly dnsAddress: string;
+  readonly setSuspendBehavior: (behavior: SuspendBehavior) => void;
 }
 
 /** Starts what the Machines need before they start. */
@@ -174,6 +179,11 @@ async function startSurroundings(
     clock: options.clock,
   });
   endings.push(() => privateNetwork.close());
+  const api = createMachinesApi({
+    directory: await makeDirectory(endings),
+    machines: () => machines,
+  });
+  endings.push(() => api.close());
   const keeper = createProcessKeeper(options.clock);
   endings.push(() => keeper.close());
   endings.push(() => settleAll(machines.map((machine) => machine.shutDown())));
@@ -185,8 +195,16 @@ async function startSurroundings(
   const attach: FleetOptions['attach'] = async (machine) => ({
     dnsAddress: await startResolver(machine),
     peerDialPort: await privateNetwork.openPort(machine),
+    apiSocket: await api.open(machine),
   });
-  return { directory, dnsAddress: await startResolver(), attach, keeper };
+  const dnsAddress = await startResolver();
+  return {
+    directory,
+    dnsAddress,
+    attach,
+    keeper,
+    setSuspendBehavior: (given) => api.setBehavior(given),
+  };
 }
 
 function fleetOptions(
