@@ -48,8 +48,9 @@ async function report(parsed: Diagnosis, parts: DoctorParts): Promise<number> {
   await print(parts.stdout, reportOf(sections, parsed.format));
   if (!parsed.isFix) return exitCodeFor(sections);
   const { fixConfig } = await import('./init/fix.ts');
-  const failure = await fixConfig(parsed, parts);
-  if (failure !== undefined) return failure;
+  const fixed = await fixConfig(parsed, parts);
+  if (fixed === 'not written') return EXIT_FAILURE;
+  if (fixed === 'nothing') return exitCodeFor(sections);
   const after = await diagnose(parsed.configFile, parts);
   await print(parts.stdout, reportOf(after, parsed.format));
   return exitCodeFor(after);

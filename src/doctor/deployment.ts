@@ -101,9 +101,12 @@ function warnOfNoVolume(toml: FlyToml, group: string, of: string, path: string):
   return fixable('warning', what, why, [mount], or);
 }
 
+/** The name of a volume for the store. */
+export const NEW_SOURCE = 'sessions';
+
 /** A volume for the store alone; groups that have one keep it. */
 export function newMount(toml: FlyToml, groups: readonly string[], destination: string): Change {
-  const mount = { source: 'sessions', destination, initial_size: '1gb' };
+  const mount = { source: NEW_SOURCE, destination, initial_size: '1gb' };
   const value = { ...mount, ...processesFor(toml, groups) };
   return { path: toml.mounts.length === 0 ? ['mounts'] : ['mounts', toml.mounts.length], value };
 }

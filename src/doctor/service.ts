@@ -52,7 +52,7 @@ function checkPort(service: Service, config: Config): Finding[] {
       error(
         `internal_port of ${section} is ${internalPort}, where the app listens.`,
         'Requests bypass the sidecar, so they are never routed to the owner of their session.',
-        portLines(section, config.port),
+        `${portLines(section, config.port)}\nor run fly-affinity init, if the app has no sidecar yet`,
       ),
     ];
   }

@@ -7,6 +7,7 @@
  *   # fly-affinity: end
  *   # fly-affinity: was LINE                 a line that it took out, among those
  */
+import { linesOfPeople } from './own-lines.ts';
 
 export const BEGIN = '# fly-affinity: begin (fly-affinity init --remove undoes this)';
 export const END = '# fly-affinity: end';
@@ -16,7 +17,7 @@ export const WAS = '# fly-affinity: was ';
 const BEGIN_LINE = /^\s*# fly-affinity: begin\b/;
 const END_LINE = /^\s*# fly-affinity: end\s*$/;
 const WAS_LINE = /^\s*# fly-affinity: was (.*\s*)$/;
-const ADDED_LINE = / # fly-affinity\s*$/;
+const ADDED_LINE = / # fly-affinity(?=\s*$)/;
 /** The key may be quoted. */
 const CHANGED_LINE =
   /^((?:"(?:[^"\\]|\\.)*"|'[^']*'|[^=:#"'])+[=:]\s*).*? # fly-affinity: was (.*\s*)$/;
@@ -26,19 +27,35 @@ export function hasMarks(text: string): boolean {
   return /# fly-affinity(?:: (?:begin|was)\b|\s*$)/m.test(text);
 }
 
-/** The text as it was before `init`, with what people have changed since then elsewhere. */
+/** The text as it was before `init`, with what people have changed since then, also among its lines. */
 export function withoutMarks(text: string): string {
+  const lines = linesOf(text);
   const kept: string[] = [];
-  let isInBlock = false;
-  for (const line of linesOf(text)) {
-    if (BEGIN_LINE.test(line)) isInBlock = true;
-    else if (END_LINE.test(line)) isInBlock = false;
-    else if (WAS_LINE.test(line)) kept.push(line.replace(WAS_LINE, '$1'));
-    else if (!isInBlock && !ADDED_LINE.test(line)) kept.push(line.replace(CHANGED_LINE, '$1$2'));
+  let block: string[] | undefined;
+  for (const [index, line] of lines.entries()) {
+    if (BEGIN_LINE.test(line)) block = [];
+    else if (END_LINE.test(line)) {
+      kept.push(...linesOfPeople(block ?? []));
+      block = undefined;
+    } else if (WAS_LINE.test(line)) kept.push(line.replace(WAS_LINE, '$1'));
+    else if (block) block.push(line);
+    else if (!ADDED_LINE.test(line)) kept.push(line.replace(CHANGED_LINE, '$1$2'));
+    else if (hasLinesOfPeople(lines, index)) kept.push(line.replace(ADDED_LINE, ''));
   }
   // A block at the end of a file has an empty line in front.
   if (endsWithBlock(text) && kept.at(-1)?.trim() === '') kept.pop();
   return kept.join('');
+}
+
+/** Whether a key of YAML that `init` added has a value below it that a person added. */
+function hasLinesOfPeople(lines: readonly string[], index: number): boolean {
+  const key = lines[index] ?? '';
+  if (!/:\s*# fly-affinity\s*$/.test(key)) return false;
+  const indentOf = (line: string): number => line.search(/\S/);
+  const below = lines.slice(index + 1);
+  const end = below.findIndex((line) => line.trim() !== '' && indentOf(line) <= indentOf(key));
+  const inside = end < 0 ? below : below.slice(0, end);
+  return inside.some((line) => line.trim() !== '' && !ADDED_LINE.test(line));
 }
 
 /** With their ends. */

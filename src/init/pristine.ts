@@ -1,5 +1,5 @@
 /** A configuration file as it was before `init`, with what people have changed since then. */
-import { extname, posix } from 'node:path';
+import { extname } from 'node:path';
 import { isTable, valueAt, type ValuePath } from '../doctor/change.ts';
 import { parseConfigText, type ConfigFile } from '../doctor/config-file.ts';
 import { RUN } from './dockerfile-edit.ts';
@@ -24,7 +24,7 @@ export async function pristine(file: ConfigFile): Promise<Pristine | undefined> 
 }
 
 const LEFTOVER =
-  'JSON has no comments to keep old values: kill_timeout, auto_stop_machines, concurrency, http_options and deploy.strategy stay as they are. They do no harm without the sidecar.';
+  'JSON has no comments to keep old values: kill_timeout, auto_stop_machines, concurrency, http_options and deploy.strategy stay as they are, which does no harm without the sidecar. mounts stay, too: take them out if nothing but the sidecar has used the volume.';
 
 function isEdited({ toml }: ConfigFile): boolean {
   return toml.env.FLY_AFFINITY_UPSTREAM_URL !== undefined;
@@ -54,11 +54,9 @@ function withoutSettings({ text, toml, values }: ConfigFile): string {
   return removed.reduce(removeFromJson, edited);
 }
 
+/** A mount is none of them: the volume may have become the app's. */
 function ownSections({ env, checks }: ConfigFile['toml'], values: unknown): ValuePath[] {
   const adminPort = Number(env.FLY_AFFINITY_ADMIN_PORT ?? 9091);
-  const storePath = env.FLY_AFFINITY_SESSION_STORE_PATH ?? '/data/session-store.sqlite';
-  const isOwnMount = (mount: unknown): boolean =>
-    isTable(mount) && mount.source === 'sessions' && mount.destination === posix.dirname(storePath);
   const isOwnMetrics = (metrics: unknown): boolean =>
     isTable(metrics) && metrics.port === adminPort;
   return [
@@ -66,7 +64,6 @@ function ownSections({ env, checks }: ConfigFile['toml'], values: unknown): Valu
       .filter(({ port, path }) => port === adminPort && path === '/readyz')
       .map(({ name = '' }) => ['checks', name]),
     ...pathsOf(values, 'metrics', isOwnMetrics),
-    ...pathsOf(values, 'mounts', isOwnMount),
   ];
 }
 

@@ -57,7 +57,7 @@ export function refuseWithoutDockerfile({ build }: FlyToml, path: string): Refus
       ? `The app is the image ${build.image}, without a Dockerfile.`
       : build.builder !== undefined
         ? `The app is built by buildpacks (${build.builder}), without a Dockerfile.`
-        : `There is no Dockerfile at ${path}.`;
+        : `There is no ${path}.`;
   const hint =
     build.image !== undefined
       ? 'Write a Dockerfile with the command of that image (docker inspect shows Entrypoint and Cmd), and remove image from [build]; then run init again:'

@@ -1,5 +1,6 @@
 /** Chooses where the sidecar keeps which Machine has which session. */
-import { storePathOn } from '../doctor/deployment.ts';
+import { posix } from 'node:path';
+import { NEW_SOURCE, storePathOn } from '../doctor/deployment.ts';
 import type { FlyToml } from '../doctor/fly-toml.ts';
 import { mountOf } from '../doctor/process-groups.ts';
 
@@ -13,6 +14,8 @@ export type Store = (typeof STORES)[number];
 
 /** The folder of a new volume, unless the image has something there, which the volume would hide. */
 const NEW_FOLDERS = ['/data', '/var/lib/fly-affinity'] as const;
+
+const FILE = 'session-store.sqlite';
 
 export type StorePlan =
   | { readonly kind: 'existing'; readonly path: string; readonly destination: string }
@@ -66,20 +69,27 @@ function bestStore(isExisting: boolean, hasSome: boolean, canOwnVolume: boolean)
   return hasSome || !canOwnVolume ? 'memory' : 'volume';
 }
 
-function existingVolume(destination: string, { canOwnVolume }: StoreFacts): StoreChoice {
-  const path = canOwnVolume
-    ? storePathOn(destination)
-    : `${destination.replace(/\/$/, '')}/fly-affinity.sqlite`;
+function existingVolume(destination: string, facts: StoreFacts): StoreChoice {
+  const path = pathOnExisting(destination, facts);
+  const mustWrite = facts.canOwnVolume
+    ? ''
+    : ', which the user of the image has to be able to write there';
   return {
     plan: { kind: 'existing', path, destination },
-    why: `The volume at ${destination} stays as it is; the store is a file on it${canOwnVolume ? '' : ', which the user of the image has to be able to write there'}.`,
+    why: `The volume at ${destination} stays as it is; the store is a file on it${mustWrite}.`,
   };
+}
+
+function pathOnExisting(destination: string, { toml, groups, canOwnVolume }: StoreFacts): string {
+  const isForStore = groups.every((group) => mountOf(toml, group)?.source === NEW_SOURCE);
+  if (isForStore) return posix.join(destination, FILE);
+  return canOwnVolume ? storePathOn(destination) : posix.join(destination, 'fly-affinity.sqlite');
 }
 
 function newVolume({ mentions }: StoreFacts): StoreChoice {
   const destination = NEW_FOLDERS.find((folder) => !mentions(folder)) ?? NEW_FOLDERS[1];
   return {
-    plan: { kind: 'volume', path: `${destination}/session-store.sqlite`, destination },
+    plan: { kind: 'volume', path: posix.join(destination, FILE), destination },
     why: `A new volume of 1 GB for each Machine, at ${destination}, has the file of the store.`,
   };
 }

@@ -1,6 +1,5 @@
 /** `fly-affinity doctor --fix`: edits the configuration file where that mends a finding. */
 import { isConfirmed, showEdits, writeEdits, type Terminal } from './edits.ts';
-import { EXIT_FAILURE } from '../../app/lifecycle.ts';
 import { readConfigFile } from '../../doctor/config-file.ts';
 import { fixesFor, type DiagnoseParts } from '../../doctor/diagnose.ts';
 import { CannotEdit } from '../../init/cannot-edit.ts';
@@ -12,14 +11,16 @@ export interface FixOptions {
   readonly isSure: boolean;
 }
 
-/** Resolves to an exit code if nothing was written, though something could be mended. */
+export type Fixed = 'written' | 'nothing' | 'not written';
+
+/** `nothing`: no change of the file would mend anything. */
 export async function fixConfig(
   { configFile, isSure }: FixOptions,
   parts: DiagnoseParts & Terminal,
-): Promise<number | undefined> {
+): Promise<Fixed> {
   const { stdout, stderr } = parts;
   const read = await readConfigFile(configFile);
-  if (read.kind !== 'read') return undefined;
+  if (read.kind !== 'read') return 'nothing';
   const { path, text } = read.file;
   try {
     const edits = [
@@ -27,17 +28,17 @@ export async function fixConfig(
     ];
     if (edits[0]?.after === text) {
       stdout.write('\nNo change of the file would mend anything.\n');
-      return undefined;
+      return 'nothing';
     }
     stdout.write(`\n${showEdits(edits)}\n`);
-    if (!isSure && !(await isConfirmed(parts))) return EXIT_FAILURE;
+    if (!isSure && !(await isConfirmed(parts))) return 'not written';
     const failure = await writeEdits(edits);
     if (failure === undefined) stdout.write(`Written: ${path}.\n\n`);
     else stderr.write(`fly-affinity doctor: ${failure}\n`);
-    return failure === undefined ? undefined : EXIT_FAILURE;
+    return failure === undefined ? 'written' : 'not written';
   } catch (error) {
     if (!(error instanceof CannotEdit)) throw error;
     stderr.write(`fly-affinity doctor: ${error.message}. Change the file by hand.\n`);
-    return EXIT_FAILURE;
+    return 'not written';
   }
 }

@@ -139,6 +139,52 @@ describe('a later init', () => {
     assert.equal(await folder.read('Dockerfile'), extend(DOCKERFILE));
   });
 
+  test('keeps what people have written among its lines', async (t) => {
+    const folder = await createFolder(t, FILES);
+    await folder.init();
+    const config = await folder.read('fly.toml');
+    await folder.write(
+      'fly.toml',
+      config
+        .replace(
+          '[env]\n',
+          '[env]\n  # Mine.\n  FEATURE = "on"\n  FLY_AFFINITY_SESSION_PROTOCOLS = "mcp"\n',
+        )
+        .replace('soft_limit = 500', 'soft_limit = 800')
+        .replace('initial_size = "1gb"', 'initial_size = "1gb"\n  snapshot_retention = 14'),
+    );
+    const image = await folder.read('Dockerfile');
+    await folder.write(
+      'Dockerfile',
+      image.replace('USER root\n', 'USER root\nRUN chmod +x /app\n'),
+    );
+    const theirs = [
+      /\[env\]\n(?: {2}FLY_.*\n)* {2}# Mine\.\n {2}FEATURE = "on"\n {2}FLY_AFFINITY_SESSION_PROTOCOLS = "mcp"\n/,
+      /\n {2}soft_limit = 800\n/,
+      /\n {2}source = "sessions"\n {2}destination = "\/data"\n {2}initial_size = "1gb"\n {2}snapshot_retention = 14\n/,
+    ];
+    for (const args of [['--yes'], ['--yes'], ['--remove', '--yes']]) {
+      assert.equal((await folder.init(args)).code, 0);
+      const text = await folder.read('fly.toml');
+      for (const pattern of theirs) assert.match(text, pattern);
+      assert.equal((await parseConfigText('fly.toml', text)).kind, 'parsed');
+      assert.match(await folder.read('Dockerfile'), /\nRUN chmod \+x \/app\n/);
+    }
+    assert.doesNotMatch(await folder.read('fly.toml'), /FLY_AFFINITY_PORT|readyz/);
+  });
+
+  test('keeps what people have written below its lines in YAML', async (t) => {
+    const text = 'app: a\nhttp_service:\n  internal_port: 3000\n';
+    const folder = await createFolder(t, { 'fly.yaml': text, Dockerfile: DOCKERFILE });
+    await folder.init();
+    const edited = await folder.read('fly.yaml');
+    await folder.write('fly.yaml', edited.replace('env: # fly-affinity\n', '$&  FEATURE: "on"\n'));
+    assert.equal((await folder.init()).code, 0);
+    assert.match(await folder.read('fly.yaml'), /\nenv:\n {2}FEATURE: "on"\n/);
+    await folder.init(['--remove', '--yes']);
+    assert.equal(await folder.read('fly.yaml'), `${text}env:\n  FEATURE: "on"\n`);
+  });
+
   test('--remove without an init has nothing to change', async (t) => {
     const folder = await createFolder(t, FILES);
     const { code, output } = await folder.init(['--remove']);
@@ -192,11 +238,27 @@ for (const [file, text] of [
         (await parseConfigText(file, text)).kind === 'parsed' ? values : {};
       assert.equal(killTimeout, file === 'fly.json' ? '35s' : undefined);
       assert.equal((service as { internal_port: number }).internal_port, 3000);
-      assert.deepEqual(Object.keys(others), file === 'fly.json' ? ['app', 'processes'] : ['app']);
+      assert.deepEqual(
+        Object.keys(others),
+        file === 'fly.json' ? ['app', 'processes', 'mounts'] : ['app'],
+      );
       assert.ok(!JSON.stringify(values).includes('fly-affinity'));
     });
   });
 }
+
+test('fly.json: --remove leaves a mount of the app, whatever its name and the store', async (t) => {
+  const mounts = '"mounts": {"source": "sessions", "destination": "/data", "initial_size": "1gb"}';
+  const text = `{"http_service": {"internal_port": 3000}, ${mounts}}\n`;
+  const Dockerfile = 'FROM debian:12\nCMD ["a"]\n';
+  for (const store of ['existing', 'shared', 'memory']) {
+    const folder = await createFolder(t, { 'fly.json': text, Dockerfile });
+    assert.equal((await folder.init(['--yes', '--store', store])).code, 0);
+    assert.ok((await folder.read('fly.json')).includes(mounts));
+    await folder.init(['--remove', '--yes']);
+    assert.ok((await folder.read('fly.json')).includes(mounts));
+  }
+});
 
 describe('mistakes and obstacles', () => {
   for (const [name, config, expected] of [
@@ -222,11 +284,7 @@ describe('mistakes and obstacles', () => {
       `${SERVICE}[build]\nbuild-target = "x"\n`,
       /The Dockerfile has no stage x/,
     ],
-    [
-      'a Dockerfile that is not there',
-      `${SERVICE}[build]\ndockerfile = "x"\n`,
-      /There is no Dockerfile at x/,
-    ],
+    ['a Dockerfile that is not there', `${SERVICE}[build]\ndockerfile = "x"\n`, /There is no x\./],
     [
       'an app in an unusual spelling',
       'kill_timeout = """\n5s"""\n[http_service]\n',
