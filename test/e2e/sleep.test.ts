@@ -12,6 +12,8 @@ import { until } from './support/until.ts';
 /** A test that hangs ends, and stops its Machines. */
 const TIMEOUT_MS = 120_000;
 const AFTER_MS = 1_500;
+/** Without it, `/status` hides the reason of a failure, which may name a path. */
+const TOKEN = '0123456789abcdef';
 /** A shorter stop of a process is taken for a busy computer. */
 const NOTICED_MS = 1_200;
 /** Longer than a Machine that is listed as stopped needs to count as gone. */
@@ -19,6 +21,7 @@ const LONG_MS = 20_000;
 
 const sleeping = (env: Readonly<Record<string, string>> = {}) => ({
   SUSPEND_AFTER: String(AFTER_MS),
+  ADMIN_TOKEN: TOKEN,
   ...env,
 });
 
@@ -52,7 +55,9 @@ interface Status {
 }
 
 async function statusOf({ ports }: SimulatedMachine): Promise<Status> {
-  return (await (await fetch(`http://127.0.0.1:${ports.admin}/status`)).json()) as Status;
+  const headers = { authorization: `Bearer ${TOKEN}` };
+  const response = await fetch(`http://127.0.0.1:${ports.admin}/status`, { headers });
+  return (await response.json()) as Status;
 }
 
 async function callAll(guests: readonly Visitor[]): Promise<void> {
