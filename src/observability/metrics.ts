@@ -57,7 +57,7 @@ export const RECORDED = {
   sessionEnded: counter('fly_affinity_sessions_ended_total', 'Sessions of this Machine that ended before they expired, by protocol and reason.', protocolLabel(), label('why', END_REASONS)),
   replayFailed: counter('fly_affinity_replays_failed_total', 'Replayed requests that Fly Proxy could not deliver, by its reason.', label('reason', REPLAY_FAILURE_REASONS)),
   sessionRequest: counter('fly_affinity_session_requests_total', 'Requests with a session id that the app of this Machine served, by protocol; counted once, there.', protocolLabel()),
-  responseSent: counter('fly_affinity_responses_total', 'Responses by status class, replays included; each sidecar that a request passes counts its own; 499: the client disconnected.', statusLabel()),
+  responseSent: counter('fly_affinity_responses_total', 'Responses by status class, replays included; each sidecar that a request passes counts its own; 499: the client disconnected before a response.', statusLabel()),
   sidecarTime: histogram('fly_affinity_sidecar_seconds', 'Time that the sidecar adds until the head of the response.', SIDECAR_BUCKETS_MS),
   upstreamTime: histogram('fly_affinity_upstream_seconds', 'Time to the first byte of the response of the app or a peer; the owner of a forwarded request counts its app, the sender its peer.', UPSTREAM_BUCKETS_MS, label('upstream', UPSTREAMS)),
   openStreams: gauge('fly_affinity_open_streams', 'Open responses and sockets.', label('kind', STREAM_KINDS)),

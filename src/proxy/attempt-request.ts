@@ -281,6 +281,10 @@ export interface ReceivedRequestParts {
   readonly createRequestId: () => string;
 }
 
+/** Later versions may append fields. An id of zeros only is invalid. */
+const TRACE_PARENT =
+  /^(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})[\da-f]{16}-[\da-f]{2}(?:-|$)/;
+
 export class ReceivedRequest implements ArrivedRequest {
   readonly from: 'edge' | 'peer';
   /** As the client sent it; from the edge, only the fields that routing reads. */
@@ -321,5 +325,11 @@ export class ReceivedRequest implements ArrivedRequest {
   /** The id that the edge assigned, else one of our own. */
   get requestId(): string {
     return this.fields.requestId ?? (this.#generatedId ??= this.#parts.createRequestId());
+  }
+
+  /** The trace that the request belongs to, if its `traceparent` is well-formed (W3C Trace Context, section 3.2). */
+  get traceId(): string | undefined {
+    const { traceParent } = this.fields;
+    return traceParent === undefined ? undefined : TRACE_PARENT.exec(traceParent)?.[1];
   }
 }

@@ -36,12 +36,14 @@ const CLIENT_DISCONNECTED = 499;
 const NOT_FOUND = 404;
 const UNAVAILABLE = 503;
 const CUT_BY_STOP = 'cut at the end of the drain';
+const CUT_BY_CLIENT = 'the client disconnected before its end';
 
 /** The request of a record. */
 export interface RecordedRequest {
   readonly requestId: string;
   readonly from: 'edge' | 'peer';
   readonly head: RequestHead;
+  readonly traceId?: string | undefined;
 }
 
 /**
@@ -108,7 +110,7 @@ export class RequestRecord {
   routed: Routed | undefined;
   /** The client's status; 0 before the response. */
   statusCode = 0;
-  /** Why a request is malformed, or why the sidecar cut the response. */
+  /** Why a request is malformed, or why the response ended early. */
   reason: string | undefined;
 
   constructor(recorder: RequestRecorder) {
@@ -145,14 +147,15 @@ export class RequestRecord {
     else if (status === UNAVAILABLE) metrics.sessionUnavailable(whyUnavailable(decision));
   }
 
-  /** The connection of the client closed before the response was complete. */
+  /** The connection of the client closed before the response was complete: of a stream that is its usual end. */
   noteDisconnected(): void {
-    if (!this.#recorder.isStopped) {
-      this.statusCode = CLIENT_DISCONNECTED;
-      return;
+    const { isStopped } = this.#recorder;
+    if (this.statusCode > 0) this.reason ??= isStopped ? CUT_BY_STOP : CUT_BY_CLIENT;
+    else if (!isStopped) this.statusCode = CLIENT_DISCONNECTED;
+    else {
+      this.reason ??= CUT_BY_STOP;
+      this.statusCode = UNAVAILABLE;
     }
-    this.reason ??= CUT_BY_STOP;
-    if (this.statusCode === 0) this.statusCode = UNAVAILABLE;
   }
 
   noteUpstreamFailure({ code, message: reason }: UpstreamError, requestId: string): void {
@@ -161,7 +164,8 @@ export class RequestRecord {
   }
 
   /** The response is complete, or the client has disconnected. To be called once. */
-  end({ requestId, from, head }: RecordedRequest): void {
+  end(request: RecordedRequest): void {
+    const { requestId, from, head } = request;
     const endedAt = this.#nowMs();
     this.#count();
     this.#recorder.onEnd(endedAt, this.#isHealthCheck(from, head));
@@ -178,6 +182,7 @@ export class RequestRecord {
       this.#recorder.parts.seenProtocols?.noteWithoutId(head);
     this.#recorder.logRequest({
       requestId,
+      traceId: request.traceId,
       method: head.method,
       target: head.target,
       head,
@@ -250,6 +255,7 @@ function isSuccess(statusCode: number): boolean {
 /** Fields that are undefined are left out of the line. */
 export interface RequestLine {
   readonly requestId: string;
+  readonly traceId?: string | undefined;
   readonly method: string;
   /** The raw request-target; the log line omits its query. */
   readonly target: string;
@@ -260,11 +266,11 @@ export interface RequestLine {
   readonly session: SessionKey | undefined;
   readonly decision: DecisionKind;
   readonly why: Why;
-  /** Why a request is malformed, or why the sidecar cut the response: a constant sentence. */
+  /** Why a request is malformed, or why the response ended early: a constant sentence. */
   readonly reason?: string | undefined;
   /** The owner of the session, if known. */
   readonly owner: MachineId | undefined;
-  /** The client's status; 499 if the client disconnected, 503 if the sidecar stopped before a response. */
+  /** The client's status; before a response, 499 if the client disconnected, 503 if the sidecar stopped. */
   readonly status: number;
   /** From the request's arrival to the end of its response. */
   readonly durationMs: number;
@@ -284,6 +290,7 @@ export function createRequestLog(
     logger.info(
       {
         requestId: shorten(line.requestId, MAX_REQUEST_ID_CHARACTERS),
+        traceId: line.traceId,
         method: shorten(line.method, MAX_PATH_CHARACTERS),
         path: shorten(maskPath(pathOf(line.target), line.head), MAX_PATH_CHARACTERS),
         protocol: line.protocol,

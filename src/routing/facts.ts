@@ -36,6 +36,8 @@ export interface EdgeFields {
   readonly replayFailed: string | undefined;
   readonly preferredUnavailable: string | undefined;
   readonly replayCacheStatus: string | undefined;
+  /** Of the client or the edge (W3C Trace Context). */
+  readonly traceParent: string | undefined;
 }
 
 /** What a request carries about its path and itself. A client could have written all of it. */
@@ -191,7 +193,7 @@ function undeliveredTo({ replayFailed, preferredUnavailable }: EdgeFields): Mach
 /** Names, in lower case, of the {@link EdgeFields}. */
 export const EDGE_NAMES = [
   ...['fly-request-id', 'fly-replay-src', 'fly-replay-failed', 'fly-replay-cache-status'],
-  ...['fly-preferred-instance-unavailable', 'fly-client-ip'],
+  ...['fly-preferred-instance-unavailable', 'fly-client-ip', 'traceparent'],
 ];
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -203,6 +205,7 @@ const NONE: EdgeFields = {
   replayFailed: undefined,
   preferredUnavailable: undefined,
   replayCacheStatus: undefined,
+  traceParent: undefined,
 };
 
 /** HOT PATH: the length of a name rules out most fields. */
@@ -217,6 +220,8 @@ export function readEdgeFields(rawHeaders: readonly string[]): EdgeFields {
 
 function keyOf(name: string): keyof EdgeFields | undefined {
   switch (name.length) {
+    case 11:
+      return isHeader(name, 'traceparent') ? 'traceParent' : undefined;
     case 13:
       return isHeader(name, 'fly-client-ip') ? 'clientIp' : undefined;
     case 14:

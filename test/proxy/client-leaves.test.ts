@@ -70,6 +70,18 @@ describe('a client that disconnects', () => {
     });
   }
 
+  for (const [how, disconnect] of disconnects.slice(0, 2)) {
+    test(`and ${how} in the middle of a stream is recorded with the status of the stream`, async (t) => {
+      const { app, client, withoutTimers, recordedStatus } = await setUp(t);
+      app.on('request', (_req, res) => res.write('first'));
+      client.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+      await client.until((text) => text.includes('first'));
+      disconnect(client);
+      assert.equal(await recordedStatus, 200);
+      await withoutTimers();
+    });
+  }
+
   test('after a 400 in the middle of its upload leaves no timer', async (t) => {
     const { client, withoutTimers, recordedStatus } = await setUp(t);
     const invalid = UPLOAD.replace('POST / ', 'POST http://b/ ');

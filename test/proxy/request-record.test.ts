@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
 import { test, type TestContext } from 'node:test';
-import { nullLogger } from '../../src/observability/log.ts';
+import { nullLogger, type Logger } from '../../src/observability/log.ts';
 import { nullMetrics } from '../../src/observability/metrics.ts';
 import { parseProtocols } from '../../src/protocols/setting.ts';
 import { RequestRecorder } from '../../src/proxy/request-record.ts';
@@ -10,6 +11,7 @@ import { parseSessionId } from '../../src/session.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 import { openMetrics } from '../support/metrics.ts';
+import { serve, startTestSidecar } from '../support/sidecar.ts';
 
 const REQUEST = {
   requestId: 'r1',
@@ -175,3 +177,58 @@ test('the time to the first byte is observed when it is known, not at the end of
   ])
     assert.ok(series.includes(line), `${line} in ${series.join('\n')}`);
 });
+
+/** A logger, and the fields of the request lines that it gets. */
+function collectLines(): { readonly logger: Logger; readonly lines: Record<string, unknown>[] } {
+  const lines: Record<string, unknown>[] = [];
+  const info: Logger['info'] = (fields, message) => {
+    if (message === 'request') lines.push({ ...fields });
+  };
+  return { logger: { ...nullLogger, isLevelEnabled: () => true, info }, lines };
+}
+
+for (const [when, statusCode, expected] of [
+  ['before a response', 0, { status: 499, reason: undefined }],
+  ['in the middle of one', 200, { status: 200, reason: 'the client disconnected before its end' }],
+] as const) {
+  test(`the line of a request whose client disconnects ${when} has the status ${expected.status}`, () => {
+    const { logger, lines } = collectLines();
+    const record = new RequestRecorder({
+      ...{ clock: createTestClock(), logger, metrics: nullMetrics },
+    }).begin();
+    record.routed = routedTo(LOCAL);
+    if (statusCode > 0) record.noteStarted(statusCode);
+    record.noteDisconnected();
+    record.end(REQUEST);
+    assert.deepEqual(
+      lines.map(({ status, reason }) => ({ status, reason })),
+      [expected],
+    );
+  });
+}
+
+const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736';
+const SPAN = '00f067aa0ba902b7';
+
+for (const [traceparent, traceId] of [
+  [`00-${TRACE}-${SPAN}-01`, TRACE],
+  [`cc-${TRACE}-${SPAN}-00-what-comes-later`, TRACE],
+  [`ff-${TRACE}-${SPAN}-01`, undefined],
+  [`00-${'0'.repeat(32)}-${SPAN}-01`, undefined],
+  [`00-${TRACE}-${'0'.repeat(16)}-01`, undefined],
+  [`00-${TRACE.toUpperCase()}-${SPAN}-01`, undefined],
+  [`00-${TRACE}x-${SPAN}-01`, undefined],
+  ['nonsense', undefined],
+] as const) {
+  test(`the line of a request with the traceparent ${traceparent} has ${traceId ? 'its trace id' : 'no trace id'}`, async (t) => {
+    const { logger, lines } = collectLines();
+    const app = createServer((_req, res) => res.end('ok'));
+    const sidecar = await startTestSidecar(t, await serve(t, app), {}, { logger });
+    const url = `http://127.0.0.1:${sidecar.ports.public}/`;
+    await (await fetch(url, { headers: { traceparent } })).text();
+    assert.deepEqual(
+      lines.map((line) => line.traceId),
+      [traceId],
+    );
+  });
+}

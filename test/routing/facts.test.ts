@@ -12,6 +12,7 @@ describe("the edge's headers", () => {
     [['fly-preferred-instance-unavailable', 'm2'], { preferredUnavailable: 'm2' }],
     [['fly-replay-cache-status', 'hit'], { replayCacheStatus: 'hit' }],
     [['fly-replay-src', 'a', 'fly-replay-src', 'b'], { replaySource: 'b' }],
+    [['TraceParent', '00-a-b-01'], { traceParent: '00-a-b-01' }],
     [['x-request-id-x', 'a', 'fly-replay-srd', 'b'], {}],
   ];
   for (const [raw, fields] of rows) {
