@@ -1,10 +1,10 @@
 /** The configuration file of a Fly.io app: `fly.toml`, `fly.json` or `fly.yaml`, which have the same keys. */
-import { readFile } from 'node:fs/promises';
 import { basename, extname } from 'node:path';
 import { isTable } from './change.ts';
 import { parseFlyToml, readFlyValues, type FlyToml, type ParsedFlyToml } from './fly-toml.ts';
 import { errorCodeOf } from './probe.ts';
 import { type Finding, error, note, ok } from './report.ts';
+import { readTextFile } from './text-file.ts';
 
 export interface ConfigFile {
   readonly path: string;
@@ -27,7 +27,7 @@ const DEFAULT_FILES = ['fly.toml', 'fly.json', 'fly.yaml'] as const;
 export async function readConfigFile(named: string | undefined): Promise<ReadConfigFile> {
   for (const path of named === undefined ? DEFAULT_FILES : [named]) {
     try {
-      return await parsed(path, await readFile(path, 'utf8'));
+      return await parsed(path, await readTextFile(path));
     } catch (failure) {
       const reason = errorCodeOf(failure);
       if (reason !== 'ENOENT' || named !== undefined) return { kind: 'unreadable', path, reason };

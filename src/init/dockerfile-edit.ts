@@ -20,8 +20,8 @@ export interface DockerfilePlan {
 }
 
 export function addSidecar(dockerfile: Dockerfile, plan: DockerfilePlan): string {
-  const { lines, text } = dockerfile;
-  const edits = [stageEdit(plan), ...finalEdits(plan)].sort((a, b) => b.from - a.from);
+  const { lines, text, escape } = dockerfile;
+  const edits = [stageEdit(plan, escape), ...finalEdits(plan)].sort((a, b) => b.from - a.from);
   const edited = [...lines];
   const last = edited.at(-1);
   const eol = endOfLine(text);
@@ -43,7 +43,7 @@ interface Edit {
 }
 
 /** In front of the stage that is built, so that the numbers of those before it stay. */
-function stageEdit({ stage, image, version }: DockerfilePlan): Edit {
+function stageEdit({ stage, image, version }: DockerfilePlan, escape: string): Edit {
   const variant = image.base.libc === 'musl' ? 'alpine' : 'slim';
   const steps = [
     `npm install --global --ignore-scripts fly-affinity@${version}`,
@@ -53,7 +53,10 @@ function stageEdit({ stage, image, version }: DockerfilePlan): Edit {
       ? []
       : [`mkdir ${FOLDER}/bin && cp /usr/local/bin/node ${FOLDER}/bin/node`]),
   ];
-  const lines = [`FROM node:24-${variant} AS fly-affinity`, `RUN ${steps.join(' \\\n  && ')}`];
+  const lines = [
+    `FROM node:24-${variant} AS fly-affinity`,
+    `RUN ${steps.join(` ${escape}\n  && `)}`,
+  ];
   const { from } = stage.from;
   return {
     from,

@@ -23,12 +23,15 @@ export interface Stage {
 export interface Dockerfile {
   readonly text: string;
   readonly lines: readonly string[];
+  /** What continues a line. */
+  readonly escape: string;
   readonly stages: readonly Stage[];
 }
 
 export function parseDockerfile(text: string): Dockerfile {
   const lines = linesOf(text);
-  const instructions = readInstructions(lines, escapeIn(lines));
+  const escape = escapeIn(lines);
+  const instructions = readInstructions(lines, escape);
   const stages: (Stage & { readonly instructions: Instruction[] })[] = [];
   const args = new Map<string, string>();
   for (const instruction of instructions) {
@@ -36,7 +39,7 @@ export function parseDockerfile(text: string): Dockerfile {
     else if (stages.length > 0) stages.at(-1)?.instructions.push(instruction);
     else if (instruction.name === 'ARG') readArgs(instruction.rest, args);
   }
-  return { text, lines, stages };
+  return { text, lines, escape, stages };
 }
 
 /** A directive may replace the backslash that continues a line. */

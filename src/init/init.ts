@@ -1,9 +1,9 @@
 /** Prepares what `init` writes: the texts of both files, before and after. Writes nothing. */
-import { readFile } from 'node:fs/promises';
 import { dirname, relative, resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { parseConfigText, readConfigFile, type ConfigFile } from '../doctor/config-file.ts';
 import { errorCodeOf } from '../doctor/probe.ts';
+import { readTextFile } from '../doctor/text-file.ts';
 import { CannotEdit } from './cannot-edit.ts';
 import { editConfig } from './config-edit.ts';
 import { addSidecar } from './dockerfile-edit.ts';
@@ -182,7 +182,7 @@ async function readDockerfile({
   if (image !== undefined || builder !== undefined) return none;
   for (const path of paths) {
     try {
-      return { ...none, dockerfile: { path, text: await readFile(path, 'utf8') } };
+      return { ...none, dockerfile: { path, text: await readTextFile(path) } };
     } catch (failure) {
       const reason = errorCodeOf(failure);
       if (reason !== 'ENOENT') return refuse(`Could not read ${path} (${reason}).`);

@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline/promises';
 import type { Readable } from 'node:stream';
 import { errorCodeOf } from '../../doctor/probe.ts';
+import { readTextFile } from '../../doctor/text-file.ts';
 import { unifiedDiff } from '../../init/diff.ts';
 import type { Edit } from '../../init/init.ts';
 
@@ -34,17 +35,37 @@ export async function isConfirmed({ stdin, stdout, stderr }: Terminal): Promise<
   }
 }
 
-/** All, or none: resolves to a sentence if one can't be written. */
+/** All, or none: resolves to a sentence if one can't be written, or is another than the person has seen. */
 export async function writeEdits(edits: readonly Edit[]): Promise<string | undefined> {
-  const written: Edit[] = [];
+  for (const { path, before } of edits) {
+    if ((await textOf(path)) !== before)
+      return `${path} has changed since it was read. Nothing was written: run this again.`;
+  }
+  const begun: Edit[] = [];
   for (const edit of edits) {
+    begun.push(edit);
     try {
       await writeFile(edit.path, edit.after);
-      written.push(edit);
     } catch (failure) {
-      await Promise.all(written.map(({ path, before }) => writeFile(path, before)));
-      return `Could not write ${edit.path} (${errorCodeOf(failure)}). Nothing was changed.`;
+      const reason = `Could not write ${edit.path} (${errorCodeOf(failure)}).`;
+      return `${reason} ${await restore(begun)}`;
     }
   }
   return undefined;
+}
+
+/** Undefined if it can't be read any more. */
+function textOf(path: string): Promise<string | undefined> {
+  return readTextFile(path).catch(() => undefined);
+}
+
+/** A disk that is full takes a part of a file. */
+async function restore(edits: readonly Edit[]): Promise<string> {
+  const broken: string[] = [];
+  for (const { path, before } of edits) {
+    if ((await textOf(path)) === before) continue;
+    await writeFile(path, before).catch(() => broken.push(path));
+  }
+  if (broken.length === 0) return 'Nothing was changed.';
+  return `Could not restore ${broken.join(' and ')}: take what you committed last.`;
 }

@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { writeEdits } from '../../../src/cli/init/edits.ts';
 import { parseConfigText } from '../../../src/doctor/config-file.ts';
 import { runDoctor } from '../doctor/support.ts';
 import { createFolder, type Folder } from './support.ts';
@@ -333,16 +332,6 @@ describe('other obstacles', () => {
     const { code, errors } = await folder.init();
     assert.equal(code, 1);
     assert.match(errors, /share the ENTRYPOINT \/bin\/app, which does not start any command/);
-  });
-
-  test('if one file cannot be written, the other gets back what it had', async (t) => {
-    const folder = await createFolder(t, FILES);
-    const failure = await writeEdits([
-      { path: join(folder.path, 'fly.toml'), before: FILES['fly.toml'], after: 'x' },
-      { path: join(folder.path, 'no/such/Dockerfile'), before: '', after: 'x' },
-    ]);
-    assert.match(failure ?? '', /no\/such\/Dockerfile \(ENOENT\)\. Nothing was changed\.$/);
-    assert.ok(await isUnchanged(folder, FILES));
   });
 
   test('a folder in place of the Dockerfile is reported', async (t) => {
