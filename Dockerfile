@@ -12,23 +12,23 @@
 # (glibc 2.34, libstdc++). Sidecar and app run as the user of that image; if that is root, RUN_AS=uid:gid gives
 # up root for both.
 
-# Debian, not Alpine: the same C library as most apps' images, and setpriv to drop root.
-FROM node:24-slim AS base
+# Debian, not Alpine: the same C library as most apps' images, and setpriv to drop root. What is built is the same
+# for each processor.
+FROM --platform=$BUILDPLATFORM node:24-slim AS base
 WORKDIR /build
 COPY package.json package-lock.json ./
 
-FROM base AS compiled
+FROM base AS packed
 # No install scripts: none is needed here, and the dev dependency `node` would load a second Node.js.
 RUN npm ci --ignore-scripts
-COPY tsconfig.json ./
-COPY .config ./.config
-COPY src ./src
-RUN npm run build
+COPY . .
+# The package as it is on npm.
+RUN npm pack && tar -xzf fly-affinity-*.tgz
 
 FROM base AS dependencies
-# better-sqlite3 has its binaries in the package; its sources are only ballast.
-RUN npm ci --ignore-scripts --omit=dev \
-  && rm -rf node_modules/better-sqlite3/deps node_modules/better-sqlite3/src
+# better-sqlite3 has its binaries in the package; its sources, and what is for other systems, are only ballast.
+RUN npm ci --ignore-scripts --omit=dev && cd node_modules/better-sqlite3 \
+  && rm -rf deps src prebuilds/darwin-* prebuilds/win32-* prebuilds/linuxmusl-*
 
 # The first process of a container, which has to reap orphans. Static, for every image.
 FROM node:24-slim AS init
@@ -36,14 +36,12 @@ RUN apt-get update && apt-get install --yes --no-install-recommends tini
 
 FROM node:24-slim
 WORKDIR /opt/fly-affinity
-COPY --from=base /usr/local/bin/node bin/node
+COPY --from=init /usr/local/bin/node bin/node
 COPY --from=dependencies /build/node_modules node_modules
-COPY --from=compiled /build/dist dist
-COPY package.json LICENSE ./
-COPY src/docs src/docs
+COPY --from=packed /build/package ./
+COPY --from=packed /build/package/.config/start start
 COPY --from=init /usr/bin/tini-static bin/tini
 COPY --from=init /usr/share/doc/tini/copyright bin/tini.copyright
-COPY --chmod=755 .config/start start
 
 # Of this image only: a folder that is copied keeps the user of the image it goes into.
 ENV RUN_AS=1000:1000
