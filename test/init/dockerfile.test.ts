@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { addSidecar } from '../../src/init/dockerfile-edit.ts';
 import { parseDockerfile, targetOf } from '../../src/init/dockerfile.ts';
 import { readImage, type Image } from '../../src/init/image.ts';
 import { withoutMarks } from '../../src/init/marks.ts';
+import { readVersion } from '../../src/package.ts';
 
 function imageOf(text: string, target?: string): Image {
   const dockerfile = parseDockerfile(text);
@@ -13,14 +15,14 @@ function imageOf(text: string, target?: string): Image {
 }
 
 /** As the entry point of an image that has its own user. */
-function edited(text: string, runAs?: string): string {
+function edited(text: string, runAs?: string, version = '1.2.3'): string {
   const dockerfile = parseDockerfile(text);
   const stage = targetOf(dockerfile);
   assert.ok(stage);
   const image = readImage(dockerfile, stage);
   const prefix = ['/opt/fly-affinity/start', 'run', '--'];
   return addSidecar(dockerfile, {
-    ...{ stage, image, runAs, prefix, version: '1.2.3', isEntrypoint: true },
+    ...{ stage, image, runAs, prefix, version, isEntrypoint: true },
   });
 }
 
@@ -145,3 +147,26 @@ test('a musl image gets what Node.js and start need, as root, and keeps its user
   const steps = stages[1]?.instructions.map(({ name, rest }) => `${name} ${rest}`) ?? [];
   assert.deepEqual(steps.slice(2, 5), ['USER root', 'RUN apk add --no-cache libstdc++', 'USER a']);
 });
+
+test('the documentation shows by hand what init writes', async () => {
+  const page = await readFile(new URL('../../src/docs/operations.md', import.meta.url), 'utf8');
+  const shown = [...page.matchAll(/^```dockerfile\n([^]*?)^```/gm)].map(([, text = '']) => text);
+  assert.equal(shown.length, 2);
+  for (const text of shown) {
+    const app = withoutStage(text);
+    const written = edited(app, undefined, readVersion());
+    assert.deepEqual(instructionsIn(text), instructionsIn(written));
+  }
+});
+
+/** The Dockerfile of the app alone. */
+function withoutStage(text: string): string {
+  const [, app = ''] = text.split(/^(?=FROM (?!.* AS fly-affinity))/m);
+  return app.replaceAll(/^(COPY --from=fly-affinity|ENTRYPOINT) .*\n/gm, '');
+}
+
+function instructionsIn(text: string): readonly string[] {
+  return parseDockerfile(text).stages.flatMap(({ from, instructions }) =>
+    [from, ...instructions].map(({ name, rest }) => `${name} ${rest}`),
+  );
+}
