@@ -177,10 +177,16 @@ const REASONS: Readonly<Record<string, string>> = {
   ENOTFOUND: 'the name is not known',
 };
 
+/**
+ * How many connections the kernel keeps until they are accepted, capped by net.core.somaxconn. With Node's 511, Linux
+ * resets many of a burst that comes while the event loop is busy.
+ */
+const BACKLOG = 4_096;
+
 function listenOn(server: Server, options: ListenOptions): Promise<number> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen(options, () => {
+    server.listen({ ...options, backlog: BACKLOG }, () => {
       server.off('error', reject);
       resolve((server.address() as AddressInfo).port);
     });
