@@ -39,7 +39,7 @@ export function chooseCommands(
     hasCommand: hasCommand(image) || groups.every((group) => (toml.commands[group] ?? '') !== ''),
     canOwnVolume: isRoot || runAs !== undefined,
     note: isRoot
-      ? 'The image runs as root, and so does the app. USER in the Dockerfile, or FLY_AFFINITY_RUN_AS=uid:gid, gives up root.'
+      ? 'The image runs as root, and so does the app. USER in the Dockerfile, or FLY_AFFINITY_RUN_AS=uid:gid, drops root.'
       : undefined,
   };
 }
