@@ -60,8 +60,10 @@ function testFleet(program: string): void {
 
       await other.crash();
       await tab.until(`document.body.innerText.includes('2 of 3 respond')`);
+      // Silent at first: that it has stopped is known by the next list of Machines.
+      const row = `${other.id}\\s+stopped\\s+deployed, not running`;
+      await tab.until(`/${row}/.test(document.body.innerText)`);
       const text = await tab.evaluate<string>('document.body.innerText');
-      assert.match(text, new RegExp(`${other.id}\\s+stopped\\s+deployed, not running`));
       assert.ok(!text.includes(id) && !text.includes('127.0.0.1'));
       await takePictures(chromium, url, 'stopped');
       assert.deepEqual(tab.errors, []);

@@ -2,6 +2,7 @@
  * The records of each request from three sides, by its `Fly-Request-Id`: the edge's record, the log
  * lines of the sidecars, and the apps' journals.
  */
+import { isIdempotent } from '../../../src/http/pipe-owner.ts';
 import type { MachineId } from '../../../src/session.ts';
 import type { ProcessName } from '../../../src/simulator/machine.ts';
 import type { EdgeRequestRecord } from '../../../src/simulator/records.ts';
@@ -12,6 +13,7 @@ import { shortened } from './shortened.ts';
 export interface Decision {
   readonly machine: MachineId;
   readonly requestId: string;
+  readonly method: string;
   /** Ids in it are masked. */
   readonly path: string;
   readonly decision: 'local' | 'replay' | 'elsewhere' | 'forward' | 'refuse';
@@ -138,11 +140,12 @@ export function createLedger(): Ledger {
 
   /**
    * The requests that are among these more than once. Not those that the edge has sent more often
-   * than it records: after a connection was cut it repeats idempotent requests (RFC 9110 §9.2.2).
+   * than it records: after a connection was cut it repeats idempotent requests (RFC 9110 §9.2.2). A sidecar does so
+   * too with a forward, once (`src/http/README.md`, "When a request is sent twice").
    */
   function repeated(items: readonly Identified[]): string[] {
     return [...countById(items)]
-      .filter(([id, count]) => count > 1 && !wasSentAgain(id))
+      .filter(([id, count]) => count > 1 && !wasSentAgain(id) && !wasForwardedAgain(id))
       .map(([id]) => id);
   }
 
@@ -164,13 +167,26 @@ export function createLedger(): Ledger {
     );
   }
 
+  /** One forward that its Machine has received twice, of a method that may be repeated. */
+  function wasForwardedAgain(requestId: string): boolean {
+    const lines = decisionsOf(requestId);
+    const [received, again, ...more] = lines.filter(({ why }) => FROM_PEERS.has(why));
+    return (
+      received?.machine === again?.machine &&
+      more.length === 0 &&
+      lines.filter(isForward).length === 1 &&
+      lines.every(({ method }) => isIdempotent(method))
+    );
+  }
+
   function recordsOf(requestId: string): readonly EdgeRequestRecord[] {
     return records.filter((record) => record.requestId === requestId);
   }
 
   function wayOf(requestId: string): string {
     const lines = decisionsOf(requestId).map(
-      ({ machine, decision, why }) => `${decision} (${why}) at ${machine}`,
+      ({ method, machine, decision, why, status }) =>
+        `${method} ${decision} (${why}) ${status} at ${machine}`,
     );
     const hops = recordsOf(requestId).flatMap((record) => record.hops);
     const edgeRecord = hops.map(({ machine, how }) => `${how} to ${machine}`);
