@@ -120,8 +120,16 @@ export class Sleeper {
     while (!this.#isStopping) {
       const waitMs = this.#msUntilDue();
       if (waitMs > 0) await clock.sleep(waitMs, this.#stopping.signal);
-      else await this.#sleep();
+      else await this.#sleep().catch((error: unknown) => this.#recover(error));
     }
+  }
+
+  /** A fault of a part must not leave the ports closed. */
+  async #recover(error: unknown): Promise<void> {
+    await this.#listenAgain();
+    this.#state = 'awake';
+    await this.#resumeSessions(0);
+    this.#fail(reasonOf(error));
   }
 
   get #isStopping(): boolean {
