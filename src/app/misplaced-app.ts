@@ -10,7 +10,7 @@ import { canConnect, hostOf } from './supervised-app.ts';
 export interface MisplacedAppParts {
   readonly config: Pick<Config, 'upstreamUrl'>;
   readonly clock: Clock;
-  readonly logger: Pick<Logger, 'warn' | 'error'>;
+  readonly logger: Pick<Logger, 'info' | 'warn' | 'error'>;
 }
 
 /** Of a place that is seen twice, one says that the app stays there. In ms. */
@@ -78,6 +78,11 @@ export function reportEarlyExit(
   publicPort: number | undefined,
   { config, logger }: MisplacedAppParts,
 ): void {
+  // A release command that has done its work, say.
+  if (code === 0) {
+    logger.info({ code }, 'the app exited before it accepted a connection');
+    return;
+  }
   const advice = `see its output; if it says that port ${publicPort} is in use: the sidecar listens there, let the app listen on PORT, which is ${portOf(config.upstreamUrl)} for it`;
   logger.error({ code, advice }, 'the app exited before it accepted a connection');
 }

@@ -17,7 +17,7 @@ it matters, and what to write instead. Without --fix it changes nothing.
   --all           also what is right, and the reason for each note
   --json          the findings as one JSON object: {ok, counts, findings: [{group, level, what, why,
                   instead}]}
-  --fix           change the file where that mends a finding: shows the changes, and asks first
+  --fix           fix what can be fixed in the file: shows the changes, and asks first
   --yes           with --fix: without asking
 
 On any other computer the settings are those of [env] in fly.toml; variables of this shell take

@@ -14,7 +14,7 @@ import {
   readConfigFile,
   type ConfigFile,
 } from './config-file.ts';
-import { mend } from './mend.ts';
+import { collectFixes } from './collect-fixes.ts';
 import type { FlyToml } from './fly-toml.ts';
 import {
   checkDns,
@@ -77,7 +77,7 @@ export async function diagnose(
   return [own, ...others];
 }
 
-/** Changes of the file by which what `diagnose` finds in it goes away. */
+/** Changes of the file that fix what `diagnose` finds in it. */
 export function fixesFor(
   { toml, values }: Pick<ConfigFile, 'toml' | 'values'>,
   { env, random }: Pick<DiagnoseParts, 'env' | 'random'>,
@@ -87,7 +87,7 @@ export function fixesFor(
     const { read, cache } = readSettings(env, changed, random);
     return read.config ? checkFlyToml(changed, read.config, cache) : [];
   };
-  return mend(values, [], check).changes;
+  return collectFixes(values, [], check).changes;
 }
 
 export function checkFlyToml(toml: FlyToml, config: Config, cache: CacheSettings): Finding[] {

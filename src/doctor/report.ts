@@ -52,7 +52,7 @@ function remark(level: Remark['level'], what: string, why: string, instead?: str
   return instead === undefined ? { level, what, why } : { level, what, why, instead };
 }
 
-/** A finding that these changes of the file mend. `or`: what can be done instead of them. */
+/** A finding that these changes of the file fix. `or`: what can be done instead of them. */
 export function fixable(
   level: Remark['level'],
   what: string,

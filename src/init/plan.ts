@@ -5,7 +5,7 @@ import type { Change } from '../doctor/change.ts';
 import type { ConfigFile } from '../doctor/config-file.ts';
 import { checkFlyToml } from '../doctor/diagnose.ts';
 import type { FlyToml } from '../doctor/fly-toml.ts';
-import { mend } from '../doctor/mend.ts';
+import { collectFixes } from '../doctor/collect-fixes.ts';
 import { groupsServedBy } from '../doctor/process-groups.ts';
 import type { Finding } from '../doctor/report.ts';
 import { chooseCommands, type CommandPlan } from './commands.ts';
@@ -58,7 +58,7 @@ export function planInit(
     ...services.map(({ path }) => ({ path: [...path, 'internal_port'], value: ports.public })),
     ...commands.changes,
   ];
-  const { changes, findings } = mend(values, own, (changed) =>
+  const { changes, findings } = collectFixes(values, own, (changed) =>
     check(changed, store.plan.kind === 'shared'),
   );
   return {

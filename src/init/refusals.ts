@@ -84,7 +84,7 @@ export function refuseImage(image: Image, hasCommand: boolean): Refusal | undefi
   const words = [...(image.entrypoint?.words ?? []), ...(image.cmd?.words ?? [])];
   if (words.some((word) => word.includes(`${FOLDER}/start`))) {
     return refuse('The Dockerfile starts the sidecar already, written by hand.', [
-      'fly-affinity doctor --fix checks and mends the configuration.',
+      'fly-affinity doctor --fix checks the configuration and fixes it.',
     ]);
   }
   return undefined;

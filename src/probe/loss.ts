@@ -3,7 +3,7 @@ import { asObject, asText, parseJson } from '../json.ts';
 import { splitOwnerHint } from '../protocols/owner-hint.ts';
 import { parseTypedSessionId, sessionKeyOf } from '../session.ts';
 import type { Exchange, NoResponse } from './http-client.ts';
-import type { Loss } from './probe.ts';
+import type { Loss, NotOpened } from './probe.ts';
 
 /** A client sees no more in a response than its status, unless the protocol says more in the body. */
 export function lossOf(
@@ -27,6 +27,18 @@ const NO_RESPONSE: Readonly<Record<NoResponse['why'], string>> = {
 
 export function sayNoResponse({ why, code }: NoResponse): string {
   return why === 'timeout' ? NO_RESPONSE.timeout : `${NO_RESPONSE[why]} (${code})`;
+}
+
+/** Why there is no session: a sentence. */
+export function whyNotOpened(opening: NotOpened): string {
+  switch (opening.kind) {
+    case 'refused':
+      return opening.why;
+    case 'stateless':
+      return opening.what;
+    case 'other':
+      return sayExchange(opening.exchange);
+  }
 }
 
 /** `404 Session not found` */

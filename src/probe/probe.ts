@@ -22,6 +22,8 @@ export type Opening =
   /** The app speaks another protocol here. */
   | { readonly kind: 'other'; readonly exchange: Exchange };
 
+export type NotOpened = Exclude<Opening, { readonly kind: 'opened' }>;
+
 export interface ProbeSession {
   /** The beginning of the session's key: its id is a credential, and never shown. */
   readonly key: string;

@@ -208,27 +208,30 @@ test('--help describes the command, and an error in its arguments ends with code
   const help = await runDoctor(['--help'], {});
   assert.equal(help.code, 0);
   assert.match(help.output, /^Usage: fly-affinity doctor/);
-  const wrong = await run(t, { args: ['doctor', '--mend'] });
+  const wrong = await run(t, { args: ['doctor', '--repair'] });
   assert.equal(wrong.code, 64);
   assert.equal(wrong.output, '');
-  assert.match(wrong.errors, /^fly-affinity doctor: .*--mend.*See fly-affinity doctor --help\.\n$/);
+  assert.match(
+    wrong.errors,
+    /^fly-affinity doctor: .*--repair.*See fly-affinity doctor --help\.\n$/,
+  );
 });
 
-test('--fix writes what mends a finding, and says what is left', async (t) => {
+test('--fix fixes what can be fixed, and says what is left', async (t) => {
   const path = await writeToml(
     t,
     '# mine\n[deploy]\nstrategy = "canary" # fast\n[http_service]\ninternal_port = 8080\nauto_stop_machines = "stop"\n',
   );
   const asked = await runDoctor(['--fix', '--config', path], {});
   assert.equal(asked.code, 1);
-  assert.match(asked.errors, /^Nothing was written: this is no terminal/);
+  assert.match(asked.errors, /^Nothing was written: standard input is not a terminal/);
   const { code, output } = await runDoctor(['--fix', '--yes', '--config', path], {});
   assert.equal(code, 0, output);
   assert.match(output, /\n\+auto_stop_machines = "suspend" # fly-affinity: was "stop"\n/);
   assert.match(output, /\n\+strategy = "rolling" # fly-affinity: was "canary" # fast\n/);
   assert.match(output, /\n0 errors, 0 warnings, \d notes?\. More with --all\.\n$/);
   const again = await runDoctor(['--fix', '--yes', '--config', path], {});
-  assert.match(again.output, /\nNo change of the file would mend anything\.\n/);
+  assert.match(again.output, /\nThere is nothing to fix in the file\.\n/);
 });
 
 test('--fix never changes a mount, nor a value that it can not keep in a comment', async (t) => {

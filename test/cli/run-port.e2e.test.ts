@@ -57,6 +57,18 @@ test('an app that wants the public port does not get it, and the log says where 
   assert.deepEqual(await once(child, 'exit'), [1, null]);
 });
 
+test('a command that ends with 0 before it listens, as a release command does, is no error', async (t) => {
+  const { env } = await freePorts();
+  const child = start(t, { args: ['run', '--', 'true'], env });
+  child.stderr?.resume();
+  const line = await lineWithMessage(
+    linesOf(child),
+    'the app exited before it accepted a connection',
+  );
+  assert.deepEqual([line.level, line.code, line.advice], [30, 0, undefined]);
+  assert.deepEqual(await once(child, 'exit'), [0, null]);
+});
+
 /** Of the address on which the app listens, what UPSTREAM_URL has to name. */
 const ELSEWHERE: readonly (readonly [string, string])[] = [
   ['127.0.0.1', '127.0.0.1'],

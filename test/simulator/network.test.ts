@@ -67,10 +67,10 @@ for (const how of ['refuse', 'hang'] as const) {
       await startMachine(t, 'b2', naming('b2')),
     ];
     const { edge, network, clock } = await startPlace(t, machines);
-    const mend = network.cut({ from: 'edge', to: A }, how);
+    const heal = network.cut({ from: 'edge', to: A }, how);
     for (let i = 0; i < 2; i += 1)
       assert.equal((await passing(clock, sendRequest(edge.url))).body, 'b2');
-    mend();
+    heal();
     const prefer = { headers: { 'fly-prefer-instance-id': 'a1' } };
     assert.equal((await sendRequest(edge.url, prefer)).body, 'a1');
   });
@@ -108,11 +108,11 @@ test('a stream over a cut link pauses, and continues when the link is restored',
   const stream = await opened.promise;
   let text = '';
   response.on('data', (chunk) => (text += String(chunk)));
-  const mend = network.cut({ from: 'edge', to: A });
+  const heal = network.cut({ from: 'edge', to: A });
   await new Promise((resolve) => stream.end('all of it', () => resolve(undefined)));
   for (let turn = 0; turn < 100; turn += 1) await nextTurn();
   assert.equal(text, '');
-  mend();
+  heal();
   await once(response, 'end');
   assert.equal(text, 'all of it');
 });
@@ -130,11 +130,11 @@ test('a socket over a cut link pauses both ways, and continues when the link is 
   const { edge, network } = await startPlace(t, [machine]);
   const socket = new WebSocket(edge.url.replace('http', 'ws'));
   await once(socket, 'open');
-  const mend = network.cut({ from: 'edge', to: A });
+  const heal = network.cut({ from: 'edge', to: A });
   await new Promise((resolve) => socket.send('hello', () => resolve(undefined)));
   for (let turn = 0; turn < 100; turn += 1) await nextTurn();
   assert.deepEqual(received, []);
-  mend();
+  heal();
   assert.equal(String((await once(socket, 'message'))[0]), 'got hello');
   socket.close();
   await once(socket, 'close');
@@ -227,12 +227,12 @@ async function startNeighbours(t: TestContext): Promise<Neighbours> {
 
 test('each direction between two Machines can be cut separately, without an effect on others', async (t) => {
   const { network, call } = await startNeighbours(t);
-  const mend = network.cut({ from: A, to: B }, 'refuse');
+  const heal = network.cut({ from: A, to: B }, 'refuse');
   assert.deepEqual(
     [await call(A, B), await call(B, A), await call(A, C), await call(C, B)],
     ['ECONNRESET', 'a1', 'c3', 'b2'],
   );
-  mend();
+  heal();
   assert.equal(await call(A, B), 'b2');
   network.cutBetween(A, B, 'refuse');
   assert.deepEqual([await call(A, B), await call(B, A)], ['ECONNRESET', 'ECONNRESET']);
@@ -240,21 +240,21 @@ test('each direction between two Machines can be cut separately, without an effe
 
 test('an isolated Machine reaches no Machine and is unreachable', async (t) => {
   const { network, call } = await startNeighbours(t);
-  const mend = network.isolate(A, 'refuse');
+  const heal = network.isolate(A, 'refuse');
   assert.equal(network.line('edge', A).state(), 'refusing');
   assert.deepEqual([await call(A, B), await call(C, A)], ['ECONNRESET', 'ECONNRESET']);
   assert.equal(await call(B, C), 'c3');
-  mend();
+  heal();
   assert.deepEqual([await call(A, B), await call(C, A)], ['b2', 'a1']);
 });
 
 test('a call over an unresponsive link waits until the link is restored, or times out', async (t) => {
   const { network, clock, call } = await startNeighbours(t);
-  const mend = network.cut({ from: B, to: A });
+  const heal = network.cut({ from: B, to: A });
   const waiting = call(A, B);
   const hasResolved = await Promise.race([waiting.then(() => true), call(A, C).then(() => false)]);
   assert.equal(hasResolved, false, 'a response would not come back');
-  mend();
+  heal();
   assert.equal(await waiting, 'b2');
   network.cut({ from: A, to: B });
   assert.equal(await passing(clock, call(A, B)), 'ECONNRESET');
@@ -285,10 +285,10 @@ test('a resolver can be unresponsive, failing or stale, for all Machines or for 
   };
   const [ofA, ofB] = [await resolverOf(A), await resolverOf(B)];
   const name = 'vms.shop.internal';
-  const mend = network.disturbResolver('failing', A);
+  const heal = network.disturbResolver('failing', A);
   await assert.rejects(ofA.resolveTxt(name), { code: 'ESERVFAIL' });
   assert.deepEqual(await ofB.resolveTxt(name), [['a1 iad']]);
-  mend();
+  heal();
   network.disturbResolver('silent');
   await assert.rejects(ofA.resolveTxt(name), { code: 'ETIMEOUT' });
   await assert.rejects(ofB.resolveTxt(name), { code: 'ETIMEOUT' });

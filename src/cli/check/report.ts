@@ -2,8 +2,8 @@
 import type { CheckedCall, CheckedSessions, Recipient } from './sessions.ts';
 import type { Exchange } from '../../probe/http-client.ts';
 import type { Detection } from '../../probe/detect.ts';
-import { sayExchange } from '../../probe/loss.ts';
-import type { Loss, Opening } from '../../probe/probe.ts';
+import { sayExchange, whyNotOpened } from '../../probe/loss.ts';
+import type { Loss } from '../../probe/probe.ts';
 import type { MachineId } from '../../session.ts';
 
 /**
@@ -89,7 +89,7 @@ export function reportSessions(
 ): CheckReport {
   const lost = calls.filter(isLost);
   const failed = calls.filter((call) => call.loss && !isLost(call));
-  const refused = openings.filter(({ kind }) => kind !== 'opened');
+  const refused = openings.filter((opening) => opening.kind !== 'opened');
   const latency = RECIPIENTS.map((sentTo) => latencyOf(sentTo, calls)).filter(
     (row) => row.calls > 0,
   );
@@ -98,7 +98,7 @@ export function reportSessions(
   return {
     ...{ url, protocol: preset ?? null, where, latency, isCutShort },
     verdict: lost.length > 0 ? 'lost' : hasFailed ? 'failed' : 'kept',
-    problems: [...new Set(refused.map(problemOf))],
+    problems: [...new Set(refused.map(whyNotOpened))],
     sessions: {
       opened: openings.length - refused.length,
       refused: refused.length,
@@ -118,19 +118,6 @@ function isLost({ loss, exchange }: CheckedCall): boolean {
 }
 
 const TOO_MANY_REQUESTS = 429;
-
-function problemOf(opening: Opening): string {
-  switch (opening.kind) {
-    case 'refused':
-      return opening.why;
-    case 'stateless':
-      return opening.what;
-    case 'other':
-      return sayExchange(opening.exchange);
-    case 'opened':
-      return '';
-  }
-}
 
 function toldOf(calls: readonly CheckedCall[]): Told[] {
   const told = new Map<string, Told>();

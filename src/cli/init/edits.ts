@@ -20,7 +20,9 @@ export interface Terminal {
 /** False, and says so, if the person declines or there is none. */
 export async function isConfirmed({ stdin, stdout, stderr }: Terminal): Promise<boolean> {
   if (stdin.isTTY !== true) {
-    stderr.write('Nothing was written: this is no terminal to ask on. Add --yes, or --dry-run.\n');
+    stderr.write(
+      'Nothing was written: standard input is not a terminal, so nobody can confirm. Add --yes, or --dry-run.\n',
+    );
     return false;
   }
   const lines = createInterface({ input: stdin, output: stdout });

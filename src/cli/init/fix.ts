@@ -1,4 +1,4 @@
-/** `fly-affinity doctor --fix`: edits the configuration file where that mends a finding. */
+/** `fly-affinity doctor --fix`: fixes what can be fixed in the configuration file. */
 import { isConfirmed, showEdits, writeEdits, type Terminal } from './edits.ts';
 import { readConfigFile } from '../../doctor/config-file.ts';
 import { fixesFor, type DiagnoseParts } from '../../doctor/diagnose.ts';
@@ -13,7 +13,7 @@ export interface FixOptions {
 
 export type Fixed = 'written' | 'nothing' | 'not written';
 
-/** `nothing`: no change of the file would mend anything. */
+/** `nothing`: the file has nothing that can be fixed. */
 export async function fixConfig(
   { configFile, isSure }: FixOptions,
   parts: DiagnoseParts & Terminal,
@@ -27,7 +27,7 @@ export async function fixConfig(
       { path, before: text, after: await editConfig(read.file, fixesFor(read.file, parts)) },
     ];
     if (edits[0]?.after === text) {
-      stdout.write('\nNo change of the file would mend anything.\n');
+      stdout.write('\nThere is nothing to fix in the file.\n');
       return 'nothing';
     }
     stdout.write(`\n${showEdits(edits)}\n`);

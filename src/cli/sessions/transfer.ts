@@ -131,7 +131,7 @@ const PROGRESS_INTERVAL_MS = 250;
 /** Moves to the start of the line and erases it (ECMA-48, EL). */
 const CLEAR_LINE = '\r\u001b[K';
 
-/** Shows a count and its rate; nothing, if the stream is no terminal. */
+/** Shows a count and its rate; nothing if the stream is not a terminal. */
 export function startProgress({ terminal, clock, things }: ProgressOptions): Progress {
   if (terminal.isTTY !== true) return { update: () => undefined, end: () => undefined };
   const startedAt = clock.monotonicMs();

@@ -76,6 +76,7 @@ class Comparing {
       this.#style.strong('The test'),
       `  ${machineCount} Machines; ${sessions} sessions, ${calls} calls in each, every call on a new connection.`,
       `  The simulated Fly Proxy picks a Machine at random for each (seed ${seed}).`,
+      '  Below, . is a call that found its session, x one that failed, o one that another Machine answered.',
       '',
     );
     const without = await this.#runTrial('Without fly-affinity', traffic);

@@ -1,8 +1,8 @@
 /** The traffic of a trial: sessions, and calls in each of them, one call at a time. */
 import type { Clock } from '../../clock.ts';
 import type { Exchange, ProbeClient } from '../../probe/http-client.ts';
-import { sayExchange } from '../../probe/loss.ts';
-import type { Call, Loss, Opening, Probe } from '../../probe/probe.ts';
+import { whyNotOpened } from '../../probe/loss.ts';
+import type { Call, Loss, NotOpened, Opening, Probe } from '../../probe/probe.ts';
 import type { MachineId } from '../../session.ts';
 import type { EdgeRequestRecord } from '../../simulator/records.ts';
 
@@ -102,20 +102,9 @@ function createRunningSession(opening: Opening, { recordOf }: TrafficParts): Run
   };
 }
 
-function callWithoutSession(opening: Exclude<Opening, { kind: 'opened' }>): TrialCall {
+function callWithoutSession(opening: NotOpened): TrialCall {
   const loss: Loss = { how: 'error', why: `the session was not opened: ${whyNotOpened(opening)}` };
   return { machine: undefined, replays: 0, ms: 0, loss, isElsewhere: false };
-}
-
-function whyNotOpened(opening: Exclude<Opening, { kind: 'opened' }>): string {
-  switch (opening.kind) {
-    case 'refused':
-      return opening.why;
-    case 'stateless':
-      return opening.what;
-    case 'other':
-      return sayExchange(opening.exchange);
-  }
 }
 
 function trialCallOf(

@@ -40,7 +40,10 @@ describe('asking', () => {
     const folder = await createFolder(t, FILES);
     const { code, errors } = await folder.init([]);
     assert.equal(code, 1);
-    assert.match(errors, /^Nothing was written: this is no terminal to ask on\. Add --yes/);
+    assert.match(
+      errors,
+      /^Nothing was written: standard input is not a terminal, so nobody can confirm\. Add --yes/,
+    );
     assert.ok(await isUnchanged(folder, FILES));
   });
 

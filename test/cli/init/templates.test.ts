@@ -42,7 +42,7 @@ for (const { name, files } of WRITTEN) {
       }
     });
 
-    test('the doctor has neither error nor warning, and nothing to mend', async (t) => {
+    test('the doctor has neither error nor warning, and nothing to fix', async (t) => {
       const folder = await createFolder(t, files);
       await folder.init();
       const [config = ''] = Object.keys(files);

@@ -1,4 +1,4 @@
-/** Collects the changes of a file by which its findings go away. */
+/** Collects the changes of a file that fix its findings. */
 import { withChanges, type Change } from './change.ts';
 import { readFlyValues, type FlyToml } from './fly-toml.ts';
 import type { Finding } from './report.ts';
@@ -6,19 +6,19 @@ import type { Finding } from './report.ts';
 /** A change may bring a finding of its own: a volume, for a strategy that can't have one. */
 const MAX_ROUNDS = 5;
 
-export interface Mended {
+export interface CollectedFixes {
   /** Those it was given, and those that the findings name. */
   readonly changes: readonly Change[];
-  /** What no change mends. */
+  /** What no change fixes. */
   readonly findings: readonly Finding[];
 }
 
 /** `check`: finds what is wrong with a file. */
-export function mend(
+export function collectFixes(
   values: Readonly<Record<string, unknown>>,
   given: readonly Change[],
   check: (toml: FlyToml) => readonly Finding[],
-): Mended {
+): CollectedFixes {
   const changes = [...given];
   for (let round = 1; ; round++) {
     const findings = check(readFlyValues(withChanges(values, changes)));
