@@ -12,12 +12,8 @@ import { sessionKeyOf } from '../session.ts';
 import type { AppResponses, InspectedResponse, SessionsOlderThanApp } from './app-responses.ts';
 import { Attempt, type AttemptedRequest, type AttemptParts } from './attempt.ts';
 import type { Bindings } from './bindings.ts';
-import {
-  hasRefusal,
-  REFUSED_HEADER,
-  requestToApp,
-  type AttemptRequestParts,
-} from './attempt-request.ts';
+import { requestToApp, type AttemptRequestParts } from './attempt-request.ts';
+import { hasRefusal, REFUSED_HEADER } from './forwarded-head.ts';
 
 export interface AppAttemptParts extends AttemptParts, AttemptRequestParts {
   readonly upstream: UpstreamPool;

@@ -9,7 +9,7 @@ import type { ReleaseReason, Metrics } from '../observability/metrics.ts';
 import type { ErrorResponse } from '../protocols/error-responses.ts';
 import type { Routed } from '../routing/route.ts';
 import type { MachineId, SessionKey } from '../session.ts';
-import type { ReceivedRequest } from './attempt-request.ts';
+import type { ReceivedRequest } from './received-request.ts';
 import type { RequestRecord } from './request-record.ts';
 import { headerValue } from '../protocols/heads.ts';
 import type { Bindings } from './bindings.ts';

@@ -20,7 +20,7 @@ import {
   unwrapHead,
   type PeerRefusal,
   type ReceivedHead,
-} from './attempt-request.ts';
+} from './forwarded-head.ts';
 import { collectBody } from './request-body.ts';
 
 export interface Listeners {

@@ -9,7 +9,8 @@ import { unreachable } from '../routing/respond.ts';
 import type { Routed } from '../routing/route.ts';
 import type { MachineId, SessionKey } from '../session.ts';
 import { Attempt, type AttemptedRequest, type AttemptParts } from './attempt.ts';
-import { readPeerRefusal, requestToPeer, type AttemptRequestParts } from './attempt-request.ts';
+import { requestToPeer, type AttemptRequestParts } from './attempt-request.ts';
+import { readPeerRefusal } from './forwarded-head.ts';
 import type { Liveness } from '../fleet/liveness.ts';
 
 export interface PeerAttemptParts extends AttemptParts, AttemptRequestParts {

@@ -26,7 +26,8 @@ import type { Routed, Router } from '../routing/route.ts';
 import type { MachineId } from '../session.ts';
 import { AppAttempt, type AppAttemptParts } from './app-attempt.ts';
 import type { AttemptedRequest } from './attempt.ts';
-import { REFUSED_HEADER, ReceivedRequest, type ReceivedRequestParts } from './attempt-request.ts';
+import { REFUSED_HEADER } from './forwarded-head.ts';
+import { ReceivedRequest, type ReceivedRequestParts } from './received-request.ts';
 import {
   corsHeadersFor,
   isConnectionRefused,

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { ASK_PATH } from '../../src/fleet/messages.ts';
 import type { Sidecar } from '../../src/app/lifecycle.ts';
-import { FORWARD_PATH, wrapHead } from '../../src/proxy/attempt-request.ts';
+import { FORWARD_PATH, wrapHead } from '../../src/proxy/forwarded-head.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { machineId } from '../support/ids.ts';
 import { openRawClient, type RawClient } from '../support/raw.ts';

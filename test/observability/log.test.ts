@@ -11,7 +11,7 @@ import {
   type LogFormat,
   type LogLevel,
 } from '../../src/observability/log.ts';
-import { createRequestLog, type RequestLine } from '../../src/proxy/request-record.ts';
+import { createRequestLog, type RequestLine } from '../../src/proxy/request-log.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 
 const MACHINE = parseMachineId('m1') ?? assert.fail();

@@ -1,5 +1,5 @@
 /** A log that is kept in memory, without the lines of requests. */
-import { REQUEST_MESSAGE } from '../../src/proxy/request-record.ts';
+import { REQUEST_MESSAGE } from '../../src/proxy/request-log.ts';
 import { nullLogger, type Logger, type LogLevel } from '../../src/observability/log.ts';
 
 export interface Line {

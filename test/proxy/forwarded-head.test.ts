@@ -8,7 +8,7 @@ import {
   REFUSED_HEADER,
   unwrapHead,
   wrapHead,
-} from '../../src/proxy/attempt-request.ts';
+} from '../../src/proxy/forwarded-head.ts';
 import { machineId } from '../support/ids.ts';
 
 const M2 = machineId('m2');
