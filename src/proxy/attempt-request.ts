@@ -54,9 +54,11 @@ export function requestToPeer(
   body: Buffer | undefined,
   parts: AttemptRequestParts,
 ): SerializedRequest {
-  const placedBy = decision.why === 'placed' ? parts.self : undefined;
   const host = `${peer.host}:${peer.port}`;
-  const rawHeaders = wrapHead(wholeHead(request), peer.machine, host, placedBy);
+  const rawHeaders = wrapHead(wholeHead(request), peer.machine, host, {
+    placedBy: decision.why === 'placed' ? parts.self : undefined,
+    requestId: request.idToForward,
+  });
   const fields = { target: FORWARD_PATH, rawHeaders };
   return outgoing(request.incoming, fields, '', body, parts.via);
 }

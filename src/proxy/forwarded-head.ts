@@ -13,6 +13,8 @@ const HOST_HEADER = 'x-fly-affinity-host';
 const MACHINE_HEADER = 'x-fly-affinity-machine';
 /** Set if the target is the place of a new session: names the Machine that placed it. */
 const PLACED_HEADER = 'x-fly-affinity-placed';
+/** The request id, if the sender generated it: outside Fly.io no edge gives one. */
+const REQUEST_ID_HEADER = 'x-fly-affinity-request-id';
 /** In a response of the peer's sidecar, never of its app: why it rejected the request. */
 export const REFUSED_HEADER = 'x-fly-affinity-refused';
 
@@ -30,15 +32,24 @@ export interface ForwardedHead {
   readonly rawHeaders: readonly string[];
 }
 
+/** What a sidecar tells the next one about the request. */
+export interface ForwardNotes {
+  /** Set if this Machine placed a new session on the target. */
+  readonly placedBy: MachineId | undefined;
+  /** Set if this Machine generated it. */
+  readonly requestId: string | undefined;
+}
+
 export interface ReceivedHead extends ForwardedHead {
   /** The target Machine. */
   readonly machine: string;
-  /** Set if this Machine placed a new session on the target. */
-  readonly placedBy: MachineId | undefined;
+  readonly notes: ForwardNotes;
 }
 
+const NO_NOTES: ForwardNotes = { placedBy: undefined, requestId: undefined };
+
 const OURS: ReadonlySet<string> = new Set([
-  ...[TARGET_HEADER, HOST_HEADER, MACHINE_HEADER, PLACED_HEADER],
+  ...[TARGET_HEADER, HOST_HEADER, MACHINE_HEADER, PLACED_HEADER, REQUEST_ID_HEADER],
 ]);
 
 /** The fields of a forwarded request. Fields of ours that the client sent are dropped. */
@@ -46,7 +57,7 @@ export function wrapHead(
   head: ForwardedHead,
   machine: MachineId,
   host: string,
-  placedBy?: MachineId,
+  { placedBy, requestId }: ForwardNotes = NO_NOTES,
 ): string[] {
   const wrapped: string[] = ['Host', host];
   for (let i = 0; i + 1 < head.rawHeaders.length; i += 2) {
@@ -57,6 +68,7 @@ export function wrapHead(
   }
   wrapped.push(TARGET_HEADER, head.target, MACHINE_HEADER, machine);
   if (placedBy !== undefined) wrapped.push(PLACED_HEADER, placedBy);
+  if (requestId !== undefined) wrapped.push(REQUEST_ID_HEADER, requestId);
   return wrapped;
 }
 
@@ -78,8 +90,18 @@ export function unwrapHead(rawHeaders: readonly string[]): ReceivedHead | undefi
   }
   // Two values would be ambiguous (RFC 9112 §3.2).
   if (hostCount > 1) return undefined;
-  const placedBy = parseMachineId(headerValue(rawHeaders, PLACED_HEADER) ?? '');
-  return { target, machine, placedBy, rawHeaders: unwrapped };
+  return { target, machine, notes: notesIn(rawHeaders), rawHeaders: unwrapped };
+}
+
+/** It ends up in the log. */
+const REQUEST_ID = /^[\w.:-]{1,128}$/;
+
+function notesIn(rawHeaders: readonly string[]): ForwardNotes {
+  const requestId = headerValue(rawHeaders, REQUEST_ID_HEADER) ?? '';
+  return {
+    placedBy: parseMachineId(headerValue(rawHeaders, PLACED_HEADER) ?? ''),
+    requestId: REQUEST_ID.test(requestId) ? requestId : undefined,
+  };
 }
 
 /** Why a peer rejected a forward; undefined if its app has responded. */

@@ -18,6 +18,7 @@ import {
   FORWARD_PATH,
   REFUSED_HEADER,
   unwrapHead,
+  type ForwardNotes,
   type PeerRefusal,
   type ReceivedHead,
 } from './forwarded-head.ts';
@@ -163,17 +164,18 @@ class PeerHandler implements RequestHandler {
     const head: RequestHead = { method, target, upgrade, rawHeaders };
     // An early 102 tells the peer that the request has arrived. Without it the peer may send it again.
     incoming.writeProcessing();
-    const sender = this.#senderOf(received, incoming);
-    const request = new ProxiedRequest(incoming, 'peer', head, proxy, sender);
+    const notes = this.#checked(received.notes, incoming);
+    const request = new ProxiedRequest(incoming, 'peer', head, proxy, notes);
     if (budget.isExhausted) request.refuse('overloaded');
     else request.run();
   }
 
-  /** The Machine that has placed a new session here, if it is the one that it says. */
-  #senderOf({ placedBy }: ReceivedHead, incoming: IncomingRequest): MachineId | undefined {
-    const { isAddressOf } = this.#parts;
-    const isIt = placedBy !== undefined && isAddressOf(placedBy, incoming.remoteAddress);
-    return isIt ? placedBy : undefined;
+  /** The Machine that has placed a new session here counts if it is the one that it says. */
+  #checked(notes: ForwardNotes, incoming: IncomingRequest): ForwardNotes {
+    const { placedBy } = notes;
+    const isIt =
+      placedBy === undefined || this.#parts.isAddressOf(placedBy, incoming.remoteAddress);
+    return isIt ? notes : { ...notes, placedBy: undefined };
   }
 
   /** False: the peer service has no such path. */

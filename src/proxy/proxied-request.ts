@@ -26,7 +26,7 @@ import type { Routed, Router } from '../routing/route.ts';
 import type { MachineId } from '../session.ts';
 import { AppAttempt, type AppAttemptParts } from './app-attempt.ts';
 import type { AttemptedRequest } from './attempt.ts';
-import { REFUSED_HEADER } from './forwarded-head.ts';
+import { REFUSED_HEADER, type ForwardNotes } from './forwarded-head.ts';
 import { ReceivedRequest, type ReceivedRequestParts } from './received-request.ts';
 import {
   corsHeadersFor,
@@ -91,9 +91,9 @@ export class ProxiedRequest
     from: 'edge' | 'peer',
     head: RequestHead,
     parts: ProxyParts,
-    placedBy?: MachineId,
+    notes?: ForwardNotes,
   ) {
-    super(incoming, from, head, parts, placedBy);
+    super(incoming, from, head, parts, notes);
     this.#parts = parts;
     this.record = parts.recorder.begin();
     incoming.listen(this);

@@ -8,6 +8,7 @@ import {
   type EdgeFields,
 } from '../routing/facts.ts';
 import type { MachineId } from '../session.ts';
+import type { ForwardNotes } from './forwarded-head.ts';
 
 export interface ReceivedRequestParts {
   /** Whether `Fly-Client-IP` comes from the edge: outside Fly.io anyone may write it. */
@@ -27,20 +28,22 @@ export class ReceivedRequest implements ArrivedRequest {
   readonly placedBy: MachineId | undefined;
   readonly incoming: IncomingRequest;
   readonly #parts: ReceivedRequestParts;
-  #generatedId: string | undefined;
+  /** Generated here, or by the peer that has forwarded the request. */
+  #ownId: string | undefined;
 
   constructor(
     incoming: IncomingRequest,
     from: 'edge' | 'peer',
     head: RequestHead,
     parts: ReceivedRequestParts,
-    placedBy?: MachineId,
+    notes?: ForwardNotes,
   ) {
     this.incoming = incoming;
     this.from = from;
     this.head = head;
     this.fields = readEdgeFields(head.rawHeaders);
-    this.placedBy = placedBy;
+    this.placedBy = notes?.placedBy;
+    this.#ownId = notes?.requestId;
     this.#parts = parts;
   }
 
@@ -58,7 +61,12 @@ export class ReceivedRequest implements ArrivedRequest {
 
   /** The id that the edge assigned, else one of our own. */
   get requestId(): string {
-    return this.fields.requestId ?? (this.#generatedId ??= this.#parts.createRequestId());
+    return this.fields.requestId ?? (this.#ownId ??= this.#parts.createRequestId());
+  }
+
+  /** The id for the next sidecar; undefined if that of the edge is among the fields. */
+  get idToForward(): string | undefined {
+    return this.fields.requestId === undefined ? this.requestId : undefined;
   }
 
   /** The trace that the request belongs to, if its `traceparent` is well-formed (W3C Trace Context, section 3.2). */

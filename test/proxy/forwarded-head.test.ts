@@ -18,6 +18,8 @@ const PEER = '[fdaa::2]:8081';
 const TARGET = 'x-fly-affinity-target';
 const HOST = 'x-fly-affinity-host';
 const MACHINE = 'x-fly-affinity-machine';
+const REQUEST_ID = 'x-fly-affinity-request-id';
+const NO_NOTES = { placedBy: undefined, requestId: undefined };
 
 const wrap = (target: string, ...rawHeaders: readonly string[]): string[] =>
   wrapHead({ target, rawHeaders }, M2, PEER);
@@ -31,9 +33,19 @@ describe('a forwarded head', () => {
   });
 
   test('drops these fields if the client sent them, in any case', () => {
-    const forged = [TARGET, '/forged', HOST, 'forged', MACHINE.toUpperCase(), 'm3'];
+    const forged = [
+      ...[TARGET, '/forged', HOST, 'forged', MACHINE.toUpperCase(), 'm3'],
+      ...['X-Fly-Affinity-Request-Id', 'forged'],
+    ];
     const wrapped = wrap('/a', ...forged, 'Host', 'app');
     assert.deepEqual(wrapped, ['Host', PEER, HOST, 'app', TARGET, '/a', MACHINE, 'm2']);
+  });
+
+  test('has the Machine that placed it, and the request id that its sender generated', () => {
+    const notes = { placedBy: machineId('m1'), requestId: '4c2e-1' };
+    const wrapped = wrapHead({ target: '/a', rawHeaders: [] }, M2, PEER, notes);
+    assert.deepEqual(wrapped.slice(-4), ['x-fly-affinity-placed', 'm1', REQUEST_ID, '4c2e-1']);
+    assert.deepEqual(unwrapHead(wrapped)?.notes, notes);
   });
 
   test('has no host field if the client sent none', () => {
@@ -42,7 +54,7 @@ describe('a forwarded head', () => {
     const unwrapped = {
       target: '/a',
       machine: 'm2',
-      placedBy: undefined,
+      notes: NO_NOTES,
       rawHeaders: ['X-A', '1'],
     };
     assert.deepEqual(unwrapHead(wrapped), unwrapped);
@@ -74,7 +86,7 @@ describe('a forwarded head', () => {
           assert.deepEqual(received, {
             target: path,
             machine: 'm2',
-            placedBy: undefined,
+            notes: NO_NOTES,
             rawHeaders,
           });
         },
@@ -120,10 +132,18 @@ describe('a head that a peer sends as a forward', () => {
     assert.deepEqual(received, {
       target: '/a',
       machine: 'm2',
-      placedBy: undefined,
+      notes: NO_NOTES,
       rawHeaders: ['Host', 'app', 'X-A', '1'],
     });
   });
+
+  // prettier-ignore
+  const REQUEST_IDS = ['', ' ', 'a b', 'a\tb', '"a"', '<a>', 'a/b', '\xe9', 'x'.repeat(129)];
+  for (const requestId of REQUEST_IDS) {
+    test(`has no request id that is ${JSON.stringify(requestId)}`, () => {
+      assert.deepEqual(unwrapHead([...WHOLE, REQUEST_ID, requestId])?.notes, NO_NOTES);
+    });
+  }
 
   test('is rejected with two hosts', () => {
     for (const other of ['app', 'other', 'a b', '']) {
