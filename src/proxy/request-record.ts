@@ -5,7 +5,7 @@ import type { Logger } from '../observability/log.ts';
 import { NO_PROTOCOL, type Metrics } from '../observability/metrics.ts';
 import type { RequestHead } from '../protocols/heads.ts';
 import type { PathMask } from '../protocols/id-locations.ts';
-import { readEdgeFields } from '../routing/facts.ts';
+import type { EdgeFields } from '../routing/facts.ts';
 import type { Routed } from '../routing/route.ts';
 import { createRequestLog } from './request-log.ts';
 import type { SeenProtocols } from './seen-protocols.ts';
@@ -42,6 +42,7 @@ export interface RecordedRequest {
   readonly requestId: string;
   readonly from: 'edge' | 'peer';
   readonly head: RequestHead;
+  readonly fields: Pick<EdgeFields, 'requestId'>;
   readonly traceId?: string | undefined;
 }
 
@@ -167,7 +168,7 @@ export class RequestRecord {
     const { requestId, from, head } = request;
     const endedAt = this.#nowMs();
     this.#count();
-    this.#recorder.onEnd(endedAt, this.#isHealthCheck(from, head));
+    this.#recorder.onEnd(endedAt, this.#isHealthCheck(request));
     this.#measure(endedAt);
     this.#countResponse(from);
     const { routed } = this;
@@ -232,9 +233,9 @@ export class RequestRecord {
   }
 
   /** Fly.io checks the port itself: the request has not passed Fly Proxy, which would have named it. */
-  #isHealthCheck(from: 'edge' | 'peer', { method, rawHeaders }: RequestHead): boolean {
-    if (from === 'peer' || (method !== 'GET' && method !== 'HEAD')) return false;
-    return this.routed?.ids.kind === 'none' && readEdgeFields(rawHeaders).requestId === undefined;
+  #isHealthCheck({ from, head: { method }, fields }: RecordedRequest): boolean {
+    if (from === 'peer' || fields.requestId !== undefined) return false;
+    return (method === 'GET' || method === 'HEAD') && this.routed?.ids.kind === 'none';
   }
 
   #nowMs(): number {

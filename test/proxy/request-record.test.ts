@@ -17,6 +17,7 @@ const REQUEST = {
   requestId: 'r1',
   from: 'edge',
   head: { method: 'GET', target: '/', rawHeaders: [] },
+  fields: { requestId: 'r1' },
 } as const;
 
 function createRecorder(clock: TestClock): RequestRecorder {
