@@ -9,8 +9,11 @@ export type Framing = 'none' | 'length' | 'chunked' | 'until-close';
 /** Receives a body's bytes. `bytes` is valid during the call only, unless its owner says otherwise. */
 export interface BodySink {
   onBodyBytes(bytes: Buffer, start: number, end: number): void;
-  /** The bytes that follow have their framing again, after {@link BodyReader.keepFraming}. */
-  onFramingKept?(): void;
+  /**
+   * The bytes that follow have their framing again, after {@link BodyReader.keepFraming}: first so many bytes of data
+   * that belong to a chunk whose size has not been passed on, or none.
+   */
+  onFramingKept?(dataLeft: number): void;
 }
 
 /** What {@link BodyReader.read} returns for bytes that break the framing. */
@@ -41,9 +44,9 @@ export class BodyReader {
     if (framing === 'chunked') (this.#chunks ??= new ChunkScanner()).reset();
   }
 
-  /** Passes chunks with their framing again, from the next one on. */
+  /** Passes chunks with their framing again, from the next bytes on. */
   keepFraming(): void {
-    if (this.decodes && this.#chunks) this.#chunks.stopsAtNextChunk = true;
+    if (this.decodes && this.#chunks) this.#chunks.stopsEarly = true;
   }
 
   /** Bytes of a body of known length that have not come yet. */
@@ -84,10 +87,10 @@ export class BodyReader {
         })
       : chunks.scan(bytes, from, end);
     if (bodyEnd === NOT_CHUNKED) return BROKEN_BODY;
-    if (chunks.stopsAtNextChunk && chunks.isBetweenChunks) {
-      chunks.stopsAtNextChunk = false;
+    if (chunks.stopsEarly && (chunks.isBetweenChunks || (chunks.dataLeft > 0 && bodyEnd < end))) {
+      chunks.stopsEarly = false;
       this.decodes = false;
-      sink.onFramingKept?.();
+      sink.onFramingKept?.(chunks.dataLeft);
       return this.#readChunks(bytes, bodyEnd, end, sink);
     }
     this.isComplete = chunks.isDone;

@@ -49,6 +49,12 @@ export class ChangedBody {
     return this.#held !== undefined;
   }
 
+  /** From now on chunks pass as they come; the first `dataLeft` bytes are of one without its size. */
+  keepFraming(dataLeft: number): void {
+    this.#form = 'as-it-came';
+    if (dataLeft > 0) this.#incoming.writeText(sizeLine(dataLeft));
+  }
+
   /** The head goes out. */
   begin(form: BodyForm, inspector: BodyFilter | undefined): void {
     this.#form = form;
@@ -105,7 +111,7 @@ export class ChangedBody {
   #writeFramed(bytes: Buffer, start: number, end: number, ownership: BufferOwnership): boolean {
     if (this.#form !== 'chunks') return this.#incoming.write(bytes, start, end, ownership);
     if (end === start) return true;
-    const size = `${(end - start).toString(16)}\r\n`;
+    const size = sizeLine(end - start);
     // Each write is a system call, and a packet.
     if (end - start <= MAX_TEXT_BYTES)
       return this.#incoming.writeText(`${size}${bytes.toString('latin1', start, end)}\r\n`);
@@ -142,6 +148,10 @@ export class ChangedBody {
     if (this.#form === 'chunks') this.#incoming.writeText(LAST_CHUNK);
     return true;
   }
+}
+
+function sizeLine(bytes: number): string {
+  return `${bytes.toString(16)}\r\n`;
 }
 
 /** The data of chunks, from the first one on. */

@@ -49,8 +49,8 @@ export class ChunkScanner {
   isDone = false;
   /** The last chunk has ended, and trailers follow: the caller reads them. */
   isInTrailers = false;
-  /** A scan ends where the next chunk begins. */
-  stopsAtNextChunk = false;
+  /** A scan ends where the next chunk begins, or before the next data of this one. */
+  stopsEarly = false;
 
   /** Before the first byte of a body. */
   reset(): void {
@@ -60,12 +60,17 @@ export class ChunkScanner {
     this.#extensionBytes = 0;
     this.isDone = false;
     this.isInTrailers = false;
-    this.stopsAtNextChunk = false;
+    this.stopsEarly = false;
   }
 
   /** The next byte begins a chunk. */
   get isBetweenChunks(): boolean {
     return this.#state === S.sizeStart;
+  }
+
+  /** Bytes of data of the current chunk that have not come yet; 0 where none are next. */
+  get dataLeft(): number {
+    return this.#state === S.data ? this.#left : 0;
   }
 
   /**
@@ -75,7 +80,7 @@ export class ChunkScanner {
   scan(bytes: Uint8Array, from: number, end: number, onData?: OnData): number {
     let at = from;
     while (at < end) {
-      if (this.stopsAtNextChunk && this.isBetweenChunks) return at;
+      if (this.stopsEarly && (this.isBetweenChunks || this.#state === S.data)) return at;
       const byte = bytes[at] ?? 0;
       if (this.#state === S.data) {
         const dataEnd = Math.min(end, at + this.#left);

@@ -199,8 +199,8 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, C
       : this.#changedBody.write(bytes, start, end, ownership);
   }
 
-  onFramingKept(): void {
-    this.#changedBody?.begin('as-it-came', undefined);
+  onFramingKept(dataLeft: number): void {
+    this.#changedBody?.keepFraming(dataLeft);
   }
 
   onReadDone(): void {

@@ -85,7 +85,7 @@ export class ResponseReader implements BodySink {
     this.#body.decodes = true;
   }
 
-  /** Delivers chunks with their framing again, from the next one on. */
+  /** Delivers chunks with their framing again, from the next bytes on. */
   keepFraming(): void {
     this.#body.keepFraming();
   }
@@ -155,8 +155,8 @@ export class ResponseReader implements BodySink {
     return 'complete';
   }
 
-  onFramingKept(): void {
-    this.#call?.sink.onFramingKept?.();
+  onFramingKept(dataLeft: number): void {
+    this.#call?.sink.onFramingKept?.(dataLeft);
   }
 
   onBodyBytes(bytes: Buffer, start: number, end: number): void {

@@ -27,8 +27,8 @@ export interface ResponseHandler {
   onHead(head: ParsedResponseHead): void;
   /** Bytes of the body, framed as they came unless the call decodes. Whether more may come. */
   onResponseBody(bytes: Buffer, start: number, end: number, ownership: BufferOwnership): boolean;
-  /** The bytes that follow are framed as they came again. */
-  onFramingKept?(): void;
+  /** The bytes that follow are framed as they came again; first, `dataLeft` bytes of a chunk without its size. */
+  onFramingKept?(dataLeft: number): void;
   onResponseEnd(): void;
   onReadDone(): void;
   /** The upstream has switched protocols: it is one end of a tunnel now. `rest` came behind the head. */
@@ -58,7 +58,7 @@ export interface RequestCarrier {
   resume(): void;
   /** Delivers chunks without their framing from now on. */
   decodeBody(): void;
-  /** Delivers them with their framing again, from the next one on; `onFramingKept` comes first. */
+  /** Delivers them with their framing again, from the next bytes on; `onFramingKept` comes first. */
   keepFraming(): void;
   /** The response is not needed any more: nothing is called after this. */
   abort(): void;

@@ -14,12 +14,22 @@ import {
   type InspectedChunk,
 } from './body-inspector.ts';
 import type { DiscoveredId } from './protocol.ts';
-import { parseSseField, SseLineReader } from './sse-lines.ts';
+import { parseSseField } from './sse-lines.ts';
+
+const LF = 0x0a;
+const CR = 0x0d;
+const FIRST_OF_DATA = 0x64;
+/** A byte order mark may come first, one character a byte. */
+const BYTE_ORDER_MARK = /^\xef\xbb\xbf/;
 
 export class SseMessageInspector implements BodyInspector {
   readonly #readers: readonly IdsReader[];
-  readonly #lines = new SseLineReader();
   #held = NO_BYTES;
+  /** Where the last line begins in the held bytes. */
+  #lineAt = 0;
+  #isFirstLine = true;
+  /** The last byte was a CR: the LF of a CRLF may follow. */
+  #isAfterCr = false;
   #inspectedBytes = 0;
   #data: string[] = [];
   #isDone = false;
@@ -30,28 +40,57 @@ export class SseMessageInspector implements BodyInspector {
 
   push(chunk: Uint8Array): InspectedChunk {
     if (this.#isDone) return this.#finish(chunk);
-    const bytes = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
+    const held = this.#held.length;
+    const bytes = held === 0 ? chunk : Buffer.concat([this.#held, chunk]);
+    const until = Math.min(bytes.length, held + MAX_HELD_BYTES - this.#inspectedBytes);
+    this.#inspectedBytes += until - held;
+    const read = this.#readLines(bytes, held, until);
+    if (read.discovered.length > 0) return this.#finish(bytes, read.discovered);
+    if (until < bytes.length) return this.#finish(bytes);
+    this.#held = Uint8Array.from(bytes.subarray(read.outUntil));
+    this.#lineAt -= read.outUntil;
+    return inspected(bytes.subarray(0, read.outUntil), NO_IDS, false);
+  }
+
+  /** Reads the lines that end from `from` on. What comes before `outUntil` can't reveal an id any more. */
+  #readLines(bytes: Uint8Array, from: number, until: number): LinesRead {
     let outUntil = 0;
-    for (let at = this.#held.length; at < bytes.length; at += 1) {
-      if (this.#inspectedBytes === MAX_HELD_BYTES) return this.#finish(bytes);
-      this.#inspectedBytes += 1;
-      const line = this.#lines.read(bytes[at] ?? 0);
-      const discovered = line === undefined ? NO_IDS : this.#endLine(line);
-      if (discovered.length > 0) return this.#finish(bytes, discovered);
-      if (this.#lines.line === '' && this.#data.length === 0) outUntil = at + 1;
+    for (let at = from; at < until; at += 1) {
+      const isSecondHalf = this.#isAfterCr && bytes[at] === LF;
+      this.#isAfterCr = false;
+      if (isSecondHalf) this.#lineAt = at + 1;
+      else {
+        at = endOfLine(bytes, at, until);
+        if (at === until) break;
+        const discovered = this.#endLine(bytes, at);
+        if (discovered.length > 0) return { outUntil, discovered };
+        this.#isAfterCr = bytes[at] === CR;
+      }
+      if (this.#data.length === 0) outUntil = this.#lineAt;
     }
-    this.#held = Uint8Array.from(bytes.subarray(outUntil));
-    return inspected(bytes.subarray(0, outUntil), NO_IDS, false);
+    return { outUntil, discovered: NO_IDS };
   }
 
   /** A client that is less strict than the standard may accept an event that has not ended. */
   end(): InspectedChunk {
     if (this.#isDone) return this.#finish(NO_BYTES);
-    const inLastLine = this.#endLine(this.#lines.end());
-    return this.#finish(this.#held, inLastLine.length > 0 ? inLastLine : this.#endEvent());
+    const held = this.#held;
+    const inLastLine = this.#endLine(held, held.length);
+    return this.#finish(held, inLastLine.length > 0 ? inLastLine : this.#endEvent());
   }
 
-  #endLine(line: string): readonly DiscoveredId[] {
+  #endLine(bytes: Uint8Array, end: number): readonly DiscoveredId[] {
+    const start = this.#lineAt;
+    const isFirst = this.#isFirstLine;
+    this.#lineAt = end + 1;
+    this.#isFirstLine = false;
+    if (start === end) return this.#endEvent();
+    // Only lines with data matter.
+    if (!isFirst && bytes[start] !== FIRST_OF_DATA) return NO_IDS;
+    const text = Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start);
+    const line = isFirst
+      ? text.toString('latin1').replace(BYTE_ORDER_MARK, '')
+      : text.toString('latin1');
     if (line === '') return this.#endEvent();
     const { field, value } = parseSseField(line);
     if (field === 'data') this.#data.push(value);
@@ -69,4 +108,15 @@ export class SseMessageInspector implements BodyInspector {
     this.#held = NO_BYTES;
     return inspected(out, discovered, true);
   }
+}
+
+interface LinesRead {
+  readonly outUntil: number;
+  readonly discovered: readonly DiscoveredId[];
+}
+
+function endOfLine(bytes: Uint8Array, from: number, until: number): number {
+  let at = from;
+  while (at < until && bytes[at] !== LF && bytes[at] !== CR) at += 1;
+  return at;
 }

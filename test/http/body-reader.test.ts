@@ -159,12 +159,15 @@ describe('a body', () => {
   });
 });
 
-describe('a decoded body whose framing is kept from the next chunk on', () => {
+describe('a decoded body whose framing is kept from the next bytes on', () => {
   const FIRST = '3;x\r\nabc\r\n';
-  const REST = '2;y\r\nde\r\n0\r\nX-Sum: 1\r\n\r\n';
+  const LAST = '0\r\nX-Sum: 1\r\n\r\n';
+  const REST = `2;y\r\nde\r\n${LAST}`;
 
   interface Kept {
+    /** Decoded, before the framing was kept. */
     readonly data: string;
+    /** With the size of the chunk that it began in. */
     readonly framed: string;
     readonly rest: string;
   }
@@ -179,9 +182,10 @@ describe('a decoded body whose framing is kept from the next chunk on', () => {
         else data += bytes.toString('latin1', start, end);
         if (!isKept && data.length >= after) reader.keepFraming();
       },
-      onFramingKept: (): void => {
+      onFramingKept: (dataLeft: number): void => {
         assert.ok(!isKept, 'once');
         isKept = true;
+        if (dataLeft > 0) framed = `${dataLeft}\r\n`;
       },
     };
     reader.begin('chunked', 0);
@@ -199,17 +203,61 @@ describe('a decoded body whose framing is kept from the next chunk on', () => {
 
   for (const [claim, after, data, framed] of [
     ['at the beginning', 0, '', FIRST + REST],
-    ['within the first chunk', 1, 'abc', REST],
+    ['within the first chunk', 1, 'a', `2\r\nbc\r\n${REST}`],
     ['at the end of the first chunk', 3, 'abc', REST],
-    ['within the last chunk', 4, 'abcde', '0\r\nX-Sum: 1\r\n\r\n'],
+    ['within the last chunk', 4, 'abcd', `1\r\ne\r\n${LAST}`],
+    ['at the end of the last chunk', 5, 'abcde', LAST],
   ] as const) {
-    test(`passes chunks and trailers as they came, however they are cut: ${claim}`, () => {
-      for (const pieces of cuts(`${FIRST}${REST}NEXT`))
-        assert.deepEqual(readKeeping(pieces, after), { data, framed, rest: 'NEXT' });
+    test(`passes what follows as it came, byte by byte: ${claim}`, () => {
       const bytes = Array.from(`${FIRST}${REST}`);
       assert.deepEqual(readKeeping(bytes, after), { data, framed, rest: '' });
     });
+
+    test(`loses no byte and no trailer, however the body is cut: ${claim}`, () => {
+      for (const pieces of cuts(`${FIRST}${REST}NEXT`)) {
+        const kept = readKeeping(pieces, after);
+        assert.ok(kept.data.length >= after);
+        const decoded = read(new BodyReader(TRAILERS), [kept.framed], {
+          ...{ framing: 'chunked', decodes: true },
+        });
+        assert.equal(kept.data + decoded.body, 'abcde');
+        assert.ok(kept.framed.endsWith(LAST));
+        assert.equal(kept.rest, 'NEXT');
+      }
+    });
   }
+
+  test('data that came with the end of its chunk is not waited for', () => {
+    const kept = readKeeping([FIRST + REST], 1);
+    assert.deepEqual(kept, { data: 'abc', framed: REST, rest: '' });
+  });
+
+  test('it is too late for that behind the last chunk: the body is decoded to its end', () => {
+    for (const [before, after] of [
+      [`${FIRST}0`, '\r\n\r\n'],
+      [`${FIRST}0\r\n`, 'X-Sum: 1\r\n\r\n'],
+      [`${FIRST}0\r\nX-`, 'Sum: 1\r\n\r\n'],
+    ] as const) {
+      const reader = new BodyReader(TRAILERS);
+      let data = '';
+      const sink = {
+        onBodyBytes: (bytes: Buffer, start: number, end: number): void => {
+          data += bytes.toString('latin1', start, end);
+        },
+        onFramingKept: (): void => assert.fail(),
+      };
+      reader.begin('chunked', 0);
+      reader.decodes = true;
+      reader.read(Buffer.from(before), 0, before.length, sink);
+      reader.keepFraming();
+      assert.equal(
+        reader.read(Buffer.from(`${after}NEXT`), 0, after.length + 4, sink),
+        after.length,
+      );
+      assert.ok(reader.isComplete);
+      assert.equal(data, 'abc');
+    }
+  });
 
   test('is not kept of a body of known length', () => {
     const reader = new BodyReader(TRAILERS);

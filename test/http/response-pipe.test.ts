@@ -546,6 +546,43 @@ describe('a body that reveals an id', () => {
     });
   }
 
+  for (const isHeld of [false, true]) {
+    test(`passes the rest of its chunk as one chunk, ${isHeld ? 'after a commit' : 'without one'}`, async (t) => {
+      const inspector = new FirstBytes();
+      const push = (bytes: Uint8Array): FilteredBytes => {
+        const pushed = inspector.push(bytes);
+        return isHeld ? pushed : { ...pushed, until: undefined };
+      };
+      const filter = { push, end: () => inspector.end() };
+      const { app, client, owner } = await inspected(t, filter, `${CHUNKED}186a3;x\r\nabc`);
+      await inspector.seen.promise;
+      if (isHeld) {
+        await untilReusable();
+        inspector.committed.resolve(undefined);
+      }
+      await client.until((text) => text.endsWith('3\r\nabc\r\n'));
+      const rest = `${'d'.repeat(100_000)}\r\n1;z\r\nf\r\n0\r\nX-Sum: 1\r\n\r\n`;
+      app.sockets[0]?.write(rest);
+      const received = await client.until((text) => text.includes('X-Sum'));
+      assert.ok(received.endsWith(`\r\n3\r\nabc\r\n186a0\r\n${rest}`));
+      await eventually(() => owner().events.includes('finished'));
+    });
+  }
+
+  test('that the app aborts in a chunk that has passed in part does not end as if it were complete', async (t) => {
+    const inspector = new FirstBytes();
+    const push = (bytes: Uint8Array): FilteredBytes => ({
+      ...{ ...inspector.push(bytes), until: undefined },
+    });
+    const filter = { push, end: () => inspector.end() };
+    const { app, client, owner } = await inspected(t, filter, `${CHUNKED}9\r\nabc`);
+    await client.until((text) => text.endsWith('3\r\nabc\r\n'));
+    app.sockets[0]?.end('def');
+    const received = await client.untilClosed();
+    assert.ok(received.endsWith('3\r\nabc\r\n6\r\ndef') || received.endsWith('abc\r\n'), received);
+    assert.equal(owner().events.at(-1), 'aborted connection-lost');
+  });
+
   test('of many chunks that came during the commit is complete', async (t) => {
     const inspector = new FirstBytes();
     const chunks = Array.from({ length: 500 }, (_, i) => `4\r\n${String(1_000 + i)}\r\n`);
