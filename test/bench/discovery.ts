@@ -95,10 +95,11 @@ const benchInspectedStream: Bench = (stage) =>
 const benchInspectedStreamAtOnce: Bench = (stage) =>
   compareStreams(stage, '10,000 SSE messages at once', AT_ONCE);
 
-export const DISCOVERY_BENCHES: readonly Bench[] = [
-  ...[benchAutoWithId, benchAutoWithoutId, benchAutoPost],
-  ...[benchInspectedJson, benchInspectedStream, benchInspectedStreamAtOnce],
-];
+export const DISCOVERY_BENCHES: Readonly<Record<string, readonly Bench[]>> = {
+  'discovery-auto': [benchAutoWithId, benchAutoWithoutId, benchAutoPost],
+  'discovery-json': [benchInspectedJson],
+  'discovery-streams': [benchInspectedStream, benchInspectedStreamAtOnce],
+};
 
 function compareStreams(stage: Stage, title: string, query: string): Promise<BenchResult> {
   const paths = {

@@ -54,11 +54,11 @@ const BENCHES: Benches = {
   websocket: [benchWebSocket],
   sse: [benchStreams],
   idle: [benchConnections, benchIdle],
-  discovery: DISCOVERY_BENCHES,
+  discovery: Object.values(DISCOVERY_BENCHES).flat(),
   store: Object.values(STORE_BENCHES).flat(),
 };
 
-const NAMED: Benches = { ...BENCHES, ...STORE_BENCHES };
+const NAMED: Benches = { ...BENCHES, ...STORE_BENCHES, ...DISCOVERY_BENCHES };
 
 /** Closes what a bench has opened, when it must end early. */
 const END_TIMEOUT_MS = 10_000;
