@@ -3,6 +3,7 @@
  * themselves.
  */
 import { Socket } from 'node:net';
+import { Copies } from './copies.ts';
 
 /**
  * Passes each read to `onRead`, without the stream's buffer, its 'data' event and the `process.nextTick()`
@@ -33,6 +34,8 @@ export const MAX_WAITING_BYTES = 65_536;
  */
 export type BufferOwnership = 'kept' | 'shared' | 'lent';
 
+const copies = new Copies();
+
 /**
  * Writes in as few system calls as possible: short bytes leave together with the text before them as one
  * latin-1 string, which node:net writes at once and without a buffer. Returns whether the source may go
@@ -53,7 +56,7 @@ export function writeBytes(
   if (prefix !== '') socket.write(prefix, 'latin1');
   const part = start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end);
   // What the kernel does not take at once is read from this memory later.
-  const isTaken = socket.write(ownership === 'shared' ? Buffer.from(part) : part);
+  const isTaken = ownership === 'shared' ? copies.write(socket, part) : socket.write(part);
   if (ownership === 'lent') return socket.writableLength === 0;
   return isTaken || socket.writableLength < MAX_WAITING_BYTES;
 }
