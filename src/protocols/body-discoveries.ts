@@ -129,12 +129,12 @@ function endpointDiscoverer(
   const compressedPaths = new Set<string>();
   return {
     needsPlainBody: (request, ids) =>
+      mayOpenStream(request, ids) &&
       (headerMatches(request.rawHeaders, STREAM_HEADER, EVENT_STREAM_TYPE) ||
-        (compressedPaths.size > 0 && compressedPaths.has(pathOf(request.target)))) &&
-      mayOpenStream(request, ids),
+        (compressedPaths.size > 0 && compressedPaths.has(pathOf(request.target)))),
     open: (request, ids, response) => {
-      if (!isOfType(response, EVENT_STREAM_TYPE) || response.statusCode === 206) return undefined;
-      if (!mayOpenStream(request, ids)) return undefined;
+      if (!mayOpenStream(request, ids) || response.statusCode === 206) return undefined;
+      if (!isOfType(response, EVENT_STREAM_TYPE)) return undefined;
       const coding = codingOf(response);
       if (coding === undefined) {
         const inspector = new SseEndpointInspector({ ...options, protocol, names, request });

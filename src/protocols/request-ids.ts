@@ -47,13 +47,15 @@ export function createRequestIdReader(
   protocols: readonly Protocol[],
   options: { readonly hints: boolean },
 ): ReadRequestIds {
-  const readers = createIdReaders(protocols);
-  const readersWithoutMcp = createIdReaders(protocols.filter((protocol) => !protocol.isMcp));
-  const mayHoldId = createQuickCheck(readers);
+  const readersFor = createReaderChoice(createIdReaders(protocols));
+  const withoutMcp = createReaderChoice(
+    createIdReaders(protocols.filter((protocol) => !protocol.isMcp)),
+  );
 
   return (head) => {
-    if (!mayHoldId(head)) return NONE;
-    return readFrom(isMcpWithoutSessions(head) ? readersWithoutMcp : readers, 0, head);
+    const readers = readersFor(head);
+    if (readers.length === 0) return NONE;
+    return readFrom(isMcpWithoutSessions(head) ? withoutMcp(head) : readers, 0, head);
   };
 
   function readFrom(all: readonly IdReader[], first: number, head: RequestHead): RequestIds {
@@ -68,9 +70,30 @@ export function createRequestIdReader(
   }
 }
 
-/** Whether a request may have an id at all: it has the header of one, or a query, or its path looks like it. */
-function createQuickCheck(readers: readonly IdReader[]): (head: RequestHead) => boolean {
-  const readsWebSockets = readers.some(({ location }) => location.in === 'websocket');
+/** Where in a request an id may be, as a quick check sees it. */
+const PLACE = { header: 1, query: 2, path: 4, websocket: 8, body: 16 } as const;
+
+function placeOf({ location }: IdReader): number {
+  const { in: where } = location;
+  return where === 'head' || where === 'cookie' ? PLACE.header : PLACE[where];
+}
+
+/**
+ * The readers that may find an id in a request: it has the header of one, or a query, or its path looks like it. Most
+ * requests have none of that, and the others one of it.
+ */
+function createReaderChoice(
+  readers: readonly IdReader[],
+): (head: RequestHead) => readonly IdReader[] {
+  const placesOf = createPlaceCheck(readers);
+  const byPlaces: (readonly IdReader[] | undefined)[] = [];
+  return (head) => {
+    const places = placesOf(head);
+    return (byPlaces[places] ??= readers.filter((reader) => (placeOf(reader) & places) !== 0));
+  };
+}
+
+function createPlaceCheck(readers: readonly IdReader[]): (head: RequestHead) => number {
   const paths = readers.flatMap(({ location }) => (location.in === 'path' ? [location] : []));
   const hasMark = createMarkCheck(paths.map(({ mark }) => mark));
   const hasName = createNameCheck(
@@ -84,11 +107,11 @@ function createQuickCheck(readers: readonly IdReader[]): (head: RequestHead) => 
     }),
   );
   return ({ target, rawHeaders, body, upgrade }) =>
-    (readsWebSockets && upgrade !== undefined) ||
-    body !== undefined ||
-    hasIdHeader(rawHeaders) ||
-    hasMark(target) ||
-    hasName(target);
+    (hasIdHeader(rawHeaders) ? PLACE.header : 0) |
+    (hasName(target) ? PLACE.query : 0) |
+    (hasMark(target) ? PLACE.path : 0) |
+    (upgrade === undefined ? 0 : PLACE.websocket) |
+    (body === undefined ? 0 : PLACE.body);
 }
 
 /** Whether a query may have a parameter of these names. A name may be escaped. */
