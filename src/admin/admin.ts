@@ -49,14 +49,20 @@ export interface Admin {
   stop(): Promise<void>;
 }
 
-/** An import may take its time. */
+/** In ms. An import may take its time. */
 const TIMEOUTS = { headersTimeout: 10_000, requestTimeout: 0 };
+/** A connection on which nothing moves for this long is closed, in ms: its client reads no more. */
+const IDLE_TIMEOUT_MS = 120_000;
+/** Each may hold one response that its client does not read. */
+const MAX_CONNECTIONS = 256;
 
 /** Rejects if it can't listen. */
 export async function startAdmin(options: AdminOptions): Promise<Admin> {
   const { token, clock, logger } = options;
   const router = new AdminRouter({ routes: ROUTES, parts: options, token, clock, logger });
   const server = createServer(TIMEOUTS, (request, response) => router.handle(request, response));
+  server.maxConnections = MAX_CONNECTIONS;
+  server.setTimeout(IDLE_TIMEOUT_MS);
   const port = await listen(server, options);
   return {
     port,

@@ -4,6 +4,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createHash, timingSafeEqual } from 'node:crypto';
+import type { Socket } from 'node:net';
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../observability/log.ts';
 import { StoreError } from '../store/store.ts';
@@ -55,6 +56,8 @@ export class AdminRouter<Parts> {
   readonly #logger: Logger;
   readonly #accessOf: AccessCheck;
   readonly #inFlight = new Set<Promise<void>>();
+  /** Connections with a request in flight. */
+  readonly #busy = new WeakSet<Socket>();
 
   constructor({ routes, parts, token, clock, logger }: AdminRouterOptions<Parts>) {
     this.#routes = token === undefined ? routes.filter(({ auth }) => auth !== 'token') : routes;
@@ -64,12 +67,24 @@ export class AdminRouter<Parts> {
       token === undefined ? () => 'denied' : createTokenCheck({ token, clock, logger });
   }
 
-  /** Responds to every request. Never throws. */
+  /** Responds to every request, and to one at a time on a connection. Never throws. */
   handle(request: IncomingMessage, response: ServerResponse): void {
+    if (this.#isPipelined(request, response)) {
+      request.socket.destroy();
+      return;
+    }
     const handling = this.#dispatch(request, response).finally(() => {
       this.#inFlight.delete(handling);
     });
     this.#inFlight.add(handling);
+  }
+
+  /** node:http would render the responses to all pipelined requests, thousands in one packet, before any is read. */
+  #isPipelined({ socket }: IncomingMessage, response: ServerResponse): boolean {
+    if (this.#busy.has(socket)) return true;
+    this.#busy.add(socket);
+    response.once('finish', () => this.#busy.delete(socket));
+    return false;
   }
 
   /** Resolves when no request is in flight. Requests end by themselves once their connections are closed. */

@@ -75,3 +75,45 @@ test('the error for a port in use names the port', async (t) => {
     message: `cannot listen on 127.0.0.1:${admin.port}: another process listens on it`,
   });
 });
+
+test('a request that is pipelined behind another ends its connection, before its response is made', async (t) => {
+  let rendered = 0;
+  const first = Promise.withResolvers<string>();
+  const render = (): Promise<string> => {
+    rendered += 1;
+    return first.promise;
+  };
+  const { admin, url } = await openAdmin(t, { metrics: { render, contentType: 'text/plain' } });
+  const socket = connect(admin.port, '127.0.0.1').on('error', () => undefined);
+  socket.write('GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(40));
+  socket.resume();
+  await once(socket, 'close');
+  assert.equal(rendered, 1);
+  first.resolve('up 1\n');
+  assert.equal(await (await fetch(`${url}/metrics`)).text(), 'up 1\n');
+});
+
+test('requests that follow each other on one connection are all served', async (t) => {
+  const { admin } = await openAdmin(t);
+  const socket = connect(admin.port, '127.0.0.1').setEncoding('latin1');
+  for (let i = 0; i < 20; i += 1) {
+    socket.write('GET /livez HTTP/1.1\r\nHost: x\r\n\r\n');
+    const [text] = (await once(socket, 'data')) as [string];
+    assert.match(text, /^HTTP\/1\.1 200 [^]*ok\n$/);
+  }
+  socket.destroy();
+});
+
+test('a connection beyond the limit is closed, and another one is served once there is room', async (t) => {
+  const { admin, url } = await openAdmin(t);
+  const sockets = Array.from({ length: 256 }, () => connect(admin.port, '127.0.0.1'));
+  await Promise.all(sockets.map((socket) => once(socket, 'connect')));
+  const late = connect(admin.port, '127.0.0.1').on('error', () => undefined);
+  await once(late, 'close');
+  const [one] = sockets;
+  assert.ok(one);
+  one.end();
+  await once(one, 'close');
+  assert.equal((await fetch(`${url}/livez`)).status, 200);
+  for (const socket of sockets) socket.destroy();
+});
