@@ -13,7 +13,8 @@ import {
   type ResponseReaderOptions,
   type SwitchOfProtocols,
 } from './response-reader.ts';
-import { writeBytes, type UpstreamSocket, isAskedFor } from './socket.ts';
+import { writeBytes, type UpstreamSocket } from './socket.ts';
+import { isAskedFor } from './tunnel.ts';
 import type { Sweep } from './sweep.ts';
 import {
   UpstreamError,

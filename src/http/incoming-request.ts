@@ -3,17 +3,16 @@
  * is finished or the client has disconnected. From then on its methods do nothing, so that no response can
  * end up in that of another request.
  */
-import type { Socket } from 'node:net';
-import type { MalformedRequest, ParsedRequestHead } from './request-head.ts';
+import type { RequestConnection } from './request-connection.ts';
+import { requestFramingOf, type MalformedRequest, type ParsedRequestHead } from './request-head.ts';
 import {
   MAX_WAITING_BYTES,
   writeBytes,
   writeText,
   type BufferOwnership,
   type TunnelEnd,
-  type PausableReads,
 } from './socket.ts';
-import { formatLocalHead, latin1OfUtf8, type LocalResponse } from './response-head.ts';
+import { CONTINUE, formatLocalHead, latin1OfUtf8, type LocalResponse } from './response-head.ts';
 
 /** Serves a request. Gets what the client sends after the head. */
 export interface IncomingRequestListener {
@@ -27,10 +26,6 @@ export interface IncomingRequestListener {
   /** The client has disconnected. Nothing is called after it. */
   onClientDisconnected(): void;
 }
-
-const CONTINUE = 'HTTP/1.1 100 Continue\r\n\r\n';
-/** RFC 2518 §10.1. */
-const PROCESSING = 'HTTP/1.1 102 Processing\r\n\r\n';
 
 export class IncomingRequest {
   readonly head: ParsedRequestHead;
@@ -79,8 +74,7 @@ export class IncomingRequest {
   }
 
   get hasBody(): boolean {
-    const { isChunked, contentLength } = this.head;
-    return isChunked || (contentLength ?? 0) > 0;
+    return requestFramingOf(this.head) !== 'none';
   }
 
   get isListenedTo(): boolean {
@@ -135,14 +129,6 @@ export class IncomingRequest {
   }
 
   /**
-   * Sends a 102: the request is in progress. If the client is gone, its kernel resets the connection. Not a
-   * 100 (Continue), which some clients treat as an error if they have not asked for it.
-   */
-  writeProcessing(): void {
-    this.writeInterim(PROCESSING);
-  }
-
-  /**
    * A whole interim head. HTTP/1.0 has none (RFC 9110 §15.2). A client that does not read gets only as many
    * as fit in its buffers: nothing else limits how many an upstream sends.
    */
@@ -174,9 +160,7 @@ export class IncomingRequest {
     this.#endsByClose = endsByClose;
     // A client whose upgrade failed may have sent bytes of the other protocol already.
     const isRefusedUpgrade = this.head.upgrade !== undefined;
-    if (endsByClose || isRefusedUpgrade || connection.isEnding || this.#isOutOfStep()) {
-      this.#closes = true;
-    }
+    this.#closes ||= endsByClose || isRefusedUpgrade || connection.isEnding || this.#isOutOfStep();
     let options = '';
     if (this.#closes) options = 'Connection: close\r\n';
     else if (this.head.minorVersion === 0) options = 'Connection: keep-alive\r\n';
@@ -185,11 +169,7 @@ export class IncomingRequest {
 
   /** Sends the head if it has not left yet. */
   flush(): void {
-    const connection = this.#connection;
-    if (!connection || this.#unsentHead === '') return;
-    const text = this.#unsentHead;
-    this.#unsentHead = '';
-    if (!writeText(connection.socket, text)) connection.account();
+    if (this.#unsentHead !== '') this.writeText('');
   }
 
   /** Whether more may be written now; if not, `onWritable` of the listener follows. */
@@ -316,62 +296,4 @@ export class IncomingRequest {
     this.#connection = undefined;
     return connection;
   }
-}
-
-/** What a listener does with its requests. */
-export interface RequestHandler {
-  /**
-   * A head is complete. Must set a listener, or respond within the call: later the request may be over, as
-   * the client has disconnected or its body is malformed.
-   */
-  handle(incoming: IncomingRequest): void;
-  /** A head is malformed. Must respond within the call, and the connection ends with the response. */
-  handleMalformed(incoming: IncomingRequest, why: MalformedRequest): void;
-}
-
-/** For one request. */
-export interface RequestConnection {
-  readonly socket: Socket;
-  /** The listener is closing: the client is to use another connection next time. */
-  readonly isEnding: boolean;
-  setBodyPaused(isPaused: boolean): void;
-  /** Whether what is left of the body is short enough to be read and dropped. */
-  mayDrainBody(): boolean;
-  /** The response is complete: `closes` if the connection must not be used again. */
-  finish(closes: boolean): void;
-  /** Ends the connection, by a reset if the client would otherwise take the response for complete. */
-  destroy(resets: boolean): void;
-  /** The connection belongs to the tunnel from now on. */
-  openTunnel(tunnel: TunnelEnd): TunnelEnd;
-  account(): void;
-}
-
-/** For a tunnel. */
-export interface TunnelledConnection {
-  readonly socket: Socket;
-  /** The client has ended its side. */
-  readonly hasEnded: boolean;
-  pause(): void;
-  resume(): void;
-  /** Counts the bytes that the connection holds. */
-  account(): void;
-  /** The tunnel is over. What is written still goes out. */
-  onTunnelClosed(): void;
-}
-
-/** For the requests. */
-export interface ServingConnection extends Omit<TunnelledConnection, 'onTunnelClosed'> {
-  readonly reads: Pick<PausableReads, 'isPaused'>;
-  /** The listener is closing. */
-  readonly isEnding: boolean;
-  /** Runs a step outside an event of the connection: an exception ends the connection. */
-  guard(step: () => void): void;
-  /** The client gets its response though it may still send. No further request is read. */
-  linger(): void;
-  /** Closes once everything is written. */
-  closeSoon(): void;
-  /** Closes the connection if the client has not read for too long. */
-  endStalled(nowMs: number): void;
-  /** `kept`: what the client has sent behind its request. */
-  openTunnel(upstream: TunnelEnd, kept: Buffer | undefined): TunnelEnd;
 }

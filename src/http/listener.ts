@@ -14,7 +14,7 @@ import {
 import type { Clock } from '../clock.ts';
 import type { Limits } from './limits.ts';
 import { ClientConnection, type ListenerContext } from './client-connection.ts';
-import type { RequestHandler } from './incoming-request.ts';
+import type { RequestHandler } from './served-requests.ts';
 import { TCP_KEEP_ALIVE_MS } from './socket.ts';
 import type { Sweep } from './sweep.ts';
 import type { TrailerOptions } from './chunks.ts';

@@ -1,5 +1,5 @@
 /** Ends what takes too long while a client's connection serves requests. */
-import type { IncomingRequest, ServingConnection } from './incoming-request.ts';
+import type { IncomingRequest } from './incoming-request.ts';
 import {
   LINGER_MS,
   type Limits,
@@ -7,8 +7,10 @@ import {
   HALF_CLOSE_OLD_MS,
   HALF_CLOSE_PROBES,
 } from './limits.ts';
+import type { ServingConnection } from './request-connection.ts';
 import { BODY_TIMEOUT, type MalformedRequest } from './request-head.ts';
 import type { RequestQueue } from './request-queue.ts';
+import { PROCESSING } from './response-head.ts';
 import type { Sweep } from './sweep.ts';
 import type { Socket } from 'node:net';
 
@@ -21,7 +23,7 @@ export interface WaitingRequests {
   readonly queue: RequestQueue;
   /** No request is in flight, and none follows. */
   endIdle(): void;
-  refuseHead(why: MalformedRequest): void;
+  onMalformedHead(why: MalformedRequest, bytes: Buffer | undefined): void;
   breakBody(why: MalformedRequest): void;
 }
 
@@ -90,7 +92,7 @@ export class RequestTimeouts {
     const { headTimeoutMs, idleTimeoutMs } = this.#limits;
     const { queue } = this.#requests;
     const why = queue.overdue(waitedMs);
-    if (why !== undefined) this.#requests.refuseHead(why);
+    if (why !== undefined) this.#requests.onMalformedHead(why, queue.take());
     else if (queue.hasNews) this.#connection.endStalled(nowMs);
     else if (queue.keptBytes === 0) {
       if (waitedMs >= (this.#hasServed ? idleTimeoutMs : headTimeoutMs)) this.#requests.endIdle();
@@ -167,7 +169,7 @@ export class HalfClosedClient {
     const isDue = waitedMs >= (this.#probeCount + 1) * HALF_CLOSE_MS;
     if (isDue && this.#probeCount < HALF_CLOSE_PROBES) {
       this.#probeCount += 1;
-      incoming.writeProcessing();
+      incoming.writeInterim(PROCESSING);
     }
     return true;
   }

@@ -172,6 +172,16 @@ export function formatLocalHead({ status, headers, body }: LocalResponse): strin
   return `${statusLine}${formatFields(headers)}Content-Length: ${Buffer.byteLength(body)}\r\n`;
 }
 
+/* The interim responses of the sidecar itself. */
+
+export const CONTINUE = 'HTTP/1.1 100 Continue\r\n\r\n';
+
+/**
+ * The request is in progress (RFC 2518 §10.1). If the client is gone, its kernel resets the connection. Not a
+ * 100 (Continue), which some clients treat as an error if they have not asked for it.
+ */
+export const PROCESSING = 'HTTP/1.1 102 Processing\r\n\r\n';
+
 /** One character a byte, as everything else that is written. */
 export function latin1OfUtf8(text: string): string {
   return Buffer.from(text).toString('latin1');

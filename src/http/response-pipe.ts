@@ -22,18 +22,16 @@ import {
   hasNoBody,
   type ParsedResponseHead,
 } from './response-head.ts';
-import type { BufferOwnership, TunnelEnd } from './socket.ts';
+import type { BufferOwnership } from './socket.ts';
+import { PipeTunnel } from './tunnel.ts';
 import {
   UpstreamError,
-  type UpstreamErrorCode,
   type ResponseHandler,
   type SerializedRequest,
   type UpstreamRequest,
   type UpstreamTunnel,
 } from './upstream-request.ts';
 import type { UpstreamPool } from './upstream-pool.ts';
-
-type State = 'sending' | 'holding' | 'flowing' | 'tunnel' | 'done';
 
 export class ResponsePipe implements ResponseHandler, IncomingRequestListener, ChangedBodyOwner {
   readonly #incoming: IncomingRequest;
@@ -45,7 +43,7 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, C
   /** Undefined while the body of the response just passes. */
   #changedBody: ChangedBody | undefined;
   #tunnel: PipeTunnel | undefined;
-  #state: State = 'sending';
+  #state: 'sending' | 'holding' | 'flowing' | 'tunnel' | 'done' = 'sending';
   #call: UpstreamRequest | undefined;
   #isResponseComplete = false;
   /** What became of it, if it was sent once more. */
@@ -76,9 +74,8 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, C
   }
 
   #send(isFresh: boolean): void {
-    const call = this.#pool.send(this.#request, this, isFresh);
-    this.#call = call;
-    if (this.#requestBody?.begin(call)) this.#finishIfComplete();
+    this.#call = this.#pool.send(this.#request, this, isFresh);
+    if (this.#requestBody?.begin(this.#call)) this.#finishIfComplete();
   }
 
   /** The response is not needed any more. Calls nothing of the owner. */
@@ -99,7 +96,7 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, C
   }
 
   /** Ends the call as if the upstream had failed. */
-  fail(code: UpstreamErrorCode, message: string): void {
+  fail(code: UpstreamError['code'], message: string): void {
     if (this.#state !== 'sending') return;
     const wasNotSent = this.#call?.wasSent !== true;
     this.#call?.abort();
@@ -109,9 +106,8 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, C
   /** What was read of the body, for another upstream. Undefined if some of it is sent or lost. */
   takeBody(): Buffer | undefined {
     if (this.#requestBody?.isWhole === false || this.#firstTry === 'maybe-sent') return undefined;
-    const { body } = this.#request;
     const unsent = this.#requestBody?.take() ?? [];
-    return Buffer.concat(body ? [body, ...unsent] : unsent);
+    return Buffer.concat(this.#request.body ? [this.#request.body, ...unsent] : unsent);
   }
 
   onRequestBody(bytes: Buffer): void {
@@ -155,9 +151,8 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, C
   }
 
   onInterim(head: ParsedResponseHead): void {
-    if (this.#state !== 'sending') return;
-    // A client that waits for it has its 100 (Continue) already.
-    if (head.statusCode === 100) return;
+    // A client that waits for its 100 (Continue) has it already.
+    if (this.#state !== 'sending' || head.statusCode === 100) return;
     const fields = this.#owner.onInterim(head);
     if (fields) this.#incoming.writeInterim(formatInterim(head, fields));
   }
@@ -301,67 +296,5 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, C
       this.#state = 'holding';
       this.whenResolved(passage, open);
     } else open(passage);
-  }
-}
-
-/**
- * The tunnel of a request that asked for an upgrade. The client's bytes pass through it, so that the owner of
- * the pipe receives the end of the tunnel.
- */
-class PipeTunnel implements TunnelEnd {
-  readonly #upstream: UpstreamTunnel;
-  readonly #onClosed: () => void;
-  #client: TunnelEnd | undefined;
-  #isOpen = false;
-
-  constructor(upstream: UpstreamTunnel, onClosed: () => void) {
-    this.#upstream = upstream;
-    this.#onClosed = onClosed;
-  }
-
-  /** `head` is the whole head of the 101, `rest` what has come behind it. */
-  open(incoming: IncomingRequest, head: string, rest: Buffer): void {
-    this.#isOpen = true;
-    const client = incoming.openTunnel(head, this);
-    if (!client) {
-      this.closeTunnel(false);
-      return;
-    }
-    this.#client = client;
-    if (rest.length > 0) client.write(rest, 0, rest.length, 'kept');
-    this.#upstream.join(client);
-  }
-
-  /** Closes the upstream's side. The owner gets no call. */
-  abort(): void {
-    this.#isOpen = false;
-    this.#upstream.closeTunnel(false);
-  }
-
-  /** Closes the client's side. False: it is not part of the tunnel yet. */
-  closeClient(): boolean {
-    this.#client?.closeTunnel(false);
-    return this.#client !== undefined;
-  }
-
-  // What the client's connection calls
-
-  write(bytes: Buffer, start: number, end: number, ownership: BufferOwnership): boolean {
-    return this.#upstream.write(bytes, start, end, ownership);
-  }
-
-  resume(): void {
-    this.#upstream.resume();
-  }
-
-  end(): void {
-    this.#upstream.end();
-  }
-
-  closeTunnel(resets: boolean): void {
-    if (!this.#isOpen) return;
-    this.#isOpen = false;
-    this.#upstream.closeTunnel(resets);
-    this.#onClosed();
   }
 }

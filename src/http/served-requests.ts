@@ -8,13 +8,10 @@
  *     └──────────┴─> OVER <──┘ close, FIN, body unfinished: the connection lingers
  */
 import type { Socket } from 'node:net';
-import { BROKEN_BODY, BodyReader, type BodySink, type Framing } from './body-reader.ts';
-import {
-  IncomingRequest,
-  type RequestHandler,
-  type RequestConnection,
-  type ServingConnection,
-} from './incoming-request.ts';
+import { BROKEN_BODY } from './body-reader.ts';
+import { IncomingBody, type IncomingBodyOptions } from './incoming-body.ts';
+import { IncomingRequest } from './incoming-request.ts';
+import type { RequestConnection, ServingConnection } from './request-connection.ts';
 import {
   INVALID_BODY,
   type MalformedRequest,
@@ -26,8 +23,17 @@ import { RequestQueue, type HeadSink, type RequestQueueOptions } from './request
 import { RequestTimeouts, type Phase, type WaitingRequests } from './request-timeouts.ts';
 import { resetSocket, type TunnelEnd } from './socket.ts';
 import type { Sweep } from './sweep.ts';
-import type { TrailerOptions } from './chunks.ts';
-import { DRAINED_BODY_BYTES, type Limits } from './limits.ts';
+
+/** What a listener does with its requests. */
+export interface RequestHandler {
+  /**
+   * A head is complete. Must set a listener, or respond within the call: later the request may be over, as
+   * the client has disconnected or its body is malformed.
+   */
+  handle(incoming: IncomingRequest): void;
+  /** A head is malformed. Must respond within the call, and the connection ends with the response. */
+  handleMalformed(incoming: IncomingRequest, why: MalformedRequest): void;
+}
 
 export interface ServedRequestsOptions extends RequestQueueOptions, IncomingBodyOptions {
   readonly handler: RequestHandler;
@@ -46,12 +52,11 @@ export class ServedRequests implements RequestConnection, HeadSink, WaitingReque
   #isPumpDue = false;
 
   constructor(connection: ServingConnection, options: ServedRequestsOptions) {
-    const { socket } = connection;
-    this.socket = socket;
+    this.socket = connection.socket;
     this.#connection = connection;
     this.#options = options;
-    this.queue = new RequestQueue(socket, this, options);
-    this.#body = new IncomingBody(socket, options);
+    this.queue = new RequestQueue(this.socket, this, options);
+    this.#body = new IncomingBody(this.socket, options);
     this.timeouts = new RequestTimeouts(this, connection, options);
   }
 
@@ -82,8 +87,6 @@ export class ServedRequests implements RequestConnection, HeadSink, WaitingReque
     else if (this.#phase === 'wait') this.#keep(bytes);
     else if (this.#phase !== 'over') this.#readBody(bytes, 0, bytes.length);
   }
-
-  // Heads
 
   #readHead(bytes: Buffer): void {
     const isFirst = this.queue.keptBytes === 0;
@@ -122,10 +125,6 @@ export class ServedRequests implements RequestConnection, HeadSink, WaitingReque
     this.#options.handler.handleMalformed(incoming, why);
   }
 
-  refuseHead(why: MalformedRequest): void {
-    this.onMalformedHead(why, this.queue.take());
-  }
-
   #keep(bytes: Buffer): void {
     this.queue.keep(bytes);
     this.#updateReading();
@@ -151,8 +150,6 @@ export class ServedRequests implements RequestConnection, HeadSink, WaitingReque
     this.#updateReading();
     this.#endIfHalfClosed();
   }
-
-  // Bodies
 
   #readBody(bytes: Buffer, from: number, end: number): void {
     const incoming = this.#incoming;
@@ -297,82 +294,5 @@ export class ServedRequests implements RequestConnection, HeadSink, WaitingReque
     if (this.#phase === 'over') return;
     if (this.#isReading()) this.#connection.resume();
     else this.#connection.pause();
-  }
-}
-
-interface IncomingBodyOptions {
-  readonly trailers: TrailerOptions;
-  readonly limits: Limits;
-}
-
-/**
- * The body of the request that a connection serves. It goes to the request, or it is read and dropped because
- * the response is complete without it.
- */
-class IncomingBody implements BodySink {
-  /** The request does not take more at the moment. */
-  isPaused = true;
-  readonly #socket: Socket;
-  readonly #options: IncomingBodyOptions;
-  #reader: BodyReader | undefined;
-  #incoming: IncomingRequest | undefined;
-  #isDropped = false;
-  #droppedBytes = 0;
-
-  constructor(socket: Socket, options: IncomingBodyOptions) {
-    this.#socket = socket;
-    this.#options = options;
-  }
-
-  begin(incoming: IncomingRequest, framing: Framing, length: number): void {
-    this.isPaused = true;
-    this.#incoming = incoming;
-    this.#isDropped = false;
-    this.#droppedBytes = 0;
-    this.#reader ??= new BodyReader(this.#options.trailers);
-    this.#reader.begin(framing, length);
-  }
-
-  /** The request is over: the rest is dropped, or not read at all. */
-  detach(drops: boolean): void {
-    this.#incoming = undefined;
-    this.#isDropped = drops;
-  }
-
-  get isComplete(): boolean {
-    return this.#reader?.isComplete === true;
-  }
-
-  /** What is left is short enough to be dropped, as far as its head says. */
-  get mayBeDropped(): boolean {
-    const reader = this.#reader;
-    return reader?.framing !== 'length' || reader.left <= DRAINED_BODY_BYTES;
-  }
-
-  /** Whether more of it is to be read from the socket. */
-  get isReading(): boolean {
-    const incoming = this.#incoming;
-    if (incoming === undefined) return true;
-    return incoming.isReadingBody ? !this.isPaused : !this.isFull;
-  }
-
-  /** Nobody takes it yet: it waits in the request up to a limit, and beyond that in the kernel. */
-  get isFull(): boolean {
-    return (this.#incoming?.earlyBytes ?? 0) >= this.#options.limits.connectionBufferBytes;
-  }
-
-  /** Returns the position behind the body, or BROKEN_BODY. */
-  read(bytes: Buffer, from: number, end: number): number {
-    return this.#reader?.read(bytes, from, end, this) ?? from;
-  }
-
-  onBodyBytes(bytes: Buffer, start: number, end: number): void {
-    if (this.#isDropped) {
-      this.#droppedBytes += end - start;
-      if (this.#droppedBytes > DRAINED_BODY_BYTES) this.#socket.destroy();
-      return;
-    }
-    const isWhole = start === 0 && end === bytes.length;
-    this.#incoming?.deliver(isWhole ? bytes : bytes.subarray(start, end));
   }
 }

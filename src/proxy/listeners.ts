@@ -7,7 +7,9 @@ import {
   type HttpListener,
   type HttpListenerOptions,
 } from '../http/listener.ts';
-import type { RequestHandler, IncomingRequest } from '../http/incoming-request.ts';
+import type { IncomingRequest } from '../http/incoming-request.ts';
+import { PROCESSING } from '../http/response-head.ts';
+import type { RequestHandler } from '../http/served-requests.ts';
 import { ProxiedRequest, type ProxyParts } from './proxied-request.ts';
 import type { BufferBudget } from '../http/buffers.ts';
 import type { MachineId } from '../session.ts';
@@ -163,7 +165,7 @@ class PeerHandler implements RequestHandler {
     const { method, upgrade } = incoming.head;
     const head: RequestHead = { method, target, upgrade, rawHeaders };
     // An early 102 tells the peer that the request has arrived. Without it the peer may send it again.
-    incoming.writeProcessing();
+    incoming.writeInterim(PROCESSING);
     const notes = this.#checked(received.notes, incoming);
     const request = new ProxiedRequest(incoming, 'peer', head, proxy, notes);
     if (budget.isExhausted) request.refuse('overloaded');

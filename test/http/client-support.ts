@@ -9,11 +9,8 @@ import type { TestContext } from 'node:test';
 import { systemClock, type Clock } from '../../src/clock.ts';
 import { DEFAULT_LIMITS, type Limits } from '../../src/http/limits.ts';
 import { createHttpListener, type HttpListener } from '../../src/http/listener.ts';
-import {
-  IncomingRequest,
-  type IncomingRequestListener,
-  type RequestConnection,
-} from '../../src/http/incoming-request.ts';
+import { IncomingRequest, type IncomingRequestListener } from '../../src/http/incoming-request.ts';
+import type { RequestConnection } from '../../src/http/request-connection.ts';
 import { Sweep } from '../../src/http/sweep.ts';
 import { openRawClient, type RawClient } from '../support/raw.ts';
 import { eventually, TRAILERS } from './support.ts';

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, connect, type AddressInfo, type Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
-import { Copies } from '../../src/http/copies.ts';
+import { Copies } from '../../src/http/socket.ts';
 
 const PART_BYTES = 60_000;
 

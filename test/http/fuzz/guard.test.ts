@@ -8,10 +8,10 @@ import { test, type TestContext } from 'node:test';
 import type { Limits } from '../../../src/http/limits.ts';
 import type { BodyFilter, OutgoingResponse, PipeOwner } from '../../../src/http/pipe-owner.ts';
 import type {
-  RequestHandler,
   IncomingRequestListener,
   IncomingRequest,
 } from '../../../src/http/incoming-request.ts';
+import type { RequestHandler } from '../../../src/http/served-requests.ts';
 import { until } from '../../e2e/support/until.ts';
 import { serveRawApp } from '../../support/raw-app.ts';
 import { openRawClient, type RawClient } from '../../support/raw.ts';
