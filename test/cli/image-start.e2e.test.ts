@@ -1,6 +1,7 @@
 /** The script with which the image starts, in a folder like that of the image. Root runs it, as in a container. */
 import assert from 'node:assert/strict';
-import { spawnSync, type SpawnSyncReturns } from 'node:child_process';
+import { spawn, spawnSync, type SpawnSyncReturns } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chmodSync,
   chownSync,
@@ -9,6 +10,7 @@ import {
   linkSync,
   mkdirSync,
   mkdtempSync,
+  readFileSync,
   renameSync,
   rmSync,
   statSync,
@@ -17,6 +19,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { describe, test, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
@@ -41,6 +44,7 @@ interface StartOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly uid?: number;
   readonly before?: readonly string[];
+  readonly input?: string;
 }
 
 function createImage(t: TestContext): Image {
@@ -54,11 +58,12 @@ function createImage(t: TestContext): Image {
   writeExecutable(join(folder, 'bin/node'), REPORTER);
   return {
     folder,
-    start: ({ args = ['serve'], env = {}, uid = 0, before = [] } = {}) => {
+    start: ({ args = ['serve'], env = {}, uid = 0, before = [], input } = {}) => {
       const [program = start, ...rest] = [...before, start, ...args];
       return spawnSync(program, rest, {
         encoding: 'utf8',
         timeout: 10_000,
+        input,
         ...{ uid, gid: uid },
         env: {
           PATH: process.env.PATH,
@@ -218,3 +223,60 @@ describe('Node.js', options, () => {
     assert.match(start().stdout, /^ids=0:0 /, 'and not otherwise');
   });
 });
+
+const NAMESPACE = ['unshare', '--pid', '--fork', '--mount-proc'];
+
+describe('the script as the first process, without tini', options, () => {
+  test('reaps orphans', (t) => {
+    const { folder, start } = createImage(t);
+    // It stays a child of the first process, as a zombie, until that one reaps it.
+    const orphan = `(sh -c 'exit 3' & echo $! > ${folder}/orphan)`;
+    const untilReaped = `while [ -e "/proc/$(cat ${folder}/orphan)" ]; do sleep 0.05; done`;
+    writeExecutable(
+      join(folder, 'bin/node'),
+      `#!/bin/sh\n${orphan}\n${untilReaped}\necho "parent $PPID"\n`,
+    );
+    const { status, stdout } = start({ before: NAMESPACE });
+    assert.deepEqual([status, stdout], [0, 'parent 1\n']);
+  });
+
+  test('ends with the code of the sidecar, which gets its input', (t) => {
+    const { folder, start } = createImage(t);
+    writeExecutable(join(folder, 'bin/node'), '#!/bin/sh\ncat\nexit 42\n');
+    const { status, stdout } = start({ before: NAMESPACE, input: 'some input' });
+    assert.deepEqual([status, stdout], [42, 'some input']);
+  });
+
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR2'] as const) {
+    test(`passes ${signal} on, as often as it comes`, async (t) => {
+      const { folder } = createImage(t);
+      writeFileSync(join(folder, 'sidecar.cjs'), countTwo(signal));
+      const node = `exec ${process.execPath} ${folder}/sidecar.cjs`;
+      writeExecutable(join(folder, 'bin/node'), `#!/bin/sh\n${node}\n`);
+      const rest = [...NAMESPACE.slice(1), join(folder, 'start'), 'serve'];
+      const child = spawn('unshare', rest, { stdio: ['ignore', 'pipe', 'ignore'] });
+      t.after(() => child.kill('SIGKILL'));
+      const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
+      const next = async (): Promise<unknown> => (await lines.next()).value;
+      assert.equal(await next(), 'ready');
+      const first = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim();
+      for (const count of [1, 2]) {
+        process.kill(Number(first), signal);
+        assert.equal(await next(), `${signal} ${count}`);
+      }
+      assert.deepEqual(await once(child, 'exit'), [7, null]);
+    });
+  }
+});
+
+function countTwo(signal: NodeJS.Signals): string {
+  return `let count = 0;
+process.on('${signal}', () => {
+  count += 1;
+  console.log('${signal}', count);
+  if (count === 2) process.exit(7);
+});
+setInterval(() => undefined, 1000);
+console.log('ready');
+`;
+}
