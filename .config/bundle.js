@@ -43,7 +43,10 @@ for (const file of [
   await copyFile(path.join(root, 'src', file), path.resolve(root, outdir, path.basename(file)));
 }
 
-await copyFile(
-  path.join(root, 'node_modules/valibot/LICENSE.md'),
-  path.resolve(root, outdir, 'valibot-LICENSE.md'),
-);
+// Of the packages that are bundled.
+for (const [file, name] of [
+  ['valibot/LICENSE.md', 'valibot-LICENSE.md'],
+  ['@opentelemetry/api/LICENSE', 'opentelemetry-LICENSE.txt'],
+]) {
+  await copyFile(path.join(root, 'node_modules', file), path.resolve(root, outdir, name));
+}

@@ -26,12 +26,6 @@ export interface ReplayInstruction {
   readonly fallback?: Fallback;
 }
 
-/**
- * The `state` of a replay by a sidecar, which sets it off from a replay by an app. Anyone may write it: it
- * only means that the one replay of a sidecar is used up.
- */
-export const REPLAY_MARK = 'fly-affinity';
-
 /** The value of `fly-replay`. Line breaks, control characters and quotes never get into it. */
 export function formatReplay(instruction: ReplayInstruction): string {
   const { timeoutMs } = instruction;

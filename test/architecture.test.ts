@@ -64,6 +64,7 @@ const ADAPTERS: readonly string[] = [
   'fleet/dns-directory.ts',
   'fleet/static-directory.ts',
   'observability/prometheus.ts',
+  'observability/otlp-tracing.ts',
 ];
 const COMPOSITION = /^(app|cli|doctor)\//;
 

@@ -32,16 +32,16 @@ const ALLOWED: readonly RegExp[] = [
   /^src\/docs\/[a-z-]+\.md$/,
   /^\.config\/start$/,
   /^dist\/[\w.-]+\.js$/,
-  /^dist\/(dashboard\.json|alerts\.yaml|status-page\.css|valibot-LICENSE\.md)$/,
+  /^dist\/(dashboard\.json|alerts\.yaml|status-page\.css)$/,
+  /^dist\/(valibot-LICENSE\.md|opentelemetry-LICENSE\.txt)$/,
 ];
 
 const NEEDED: readonly string[] = [
   ...['package.json', 'README.md', 'LICENSE', '.config/start'],
   ...listPages().map((page) => `src/docs/${page}.md`),
   ...['main', 'writer', 'guardian', 'demo-app', 'status-page.browser'].map((n) => `dist/${n}.js`),
-  ...['dashboard.json', 'alerts.yaml', 'status-page.css', 'valibot-LICENSE.md'].map(
-    (name) => `dist/${name}`,
-  ),
+  ...['dashboard.json', 'alerts.yaml', 'status-page.css'].map((name) => `dist/${name}`),
+  ...['valibot-LICENSE.md', 'opentelemetry-LICENSE.txt'].map((name) => `dist/${name}`),
 ];
 
 /** An app whose ids are lost with the Machine that minted them. */

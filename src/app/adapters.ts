@@ -15,6 +15,8 @@ import {
 } from '../proxy/upstream-health.ts';
 import type { Logger } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
+import type { Tracing } from '../observability/tracing.ts';
+import { readVersion } from '../package.ts';
 import {
   type StoreHealth,
   StoreError,
@@ -165,6 +167,31 @@ export function watchUpstream(config: Config, parts: AdapterParts): UpstreamHeal
 
 const APP_IS_DOWN = 'the app is down: new sessions go to other Machines';
 const APP_IS_UP = 'the app is up again: new sessions are placed here';
+
+/** Undefined if there are no traces: their packages are loaded only for a collector. Never rejects. */
+export async function openTracing(
+  { tracing, identity }: Config,
+  parts: AdapterParts,
+): Promise<Tracing | undefined> {
+  if (!tracing) return undefined;
+  const { attributes, ...options } = tracing;
+  const { machine, app, region } = identity;
+  const version = readVersion();
+  const resource = {
+    ...{ 'service.name': 'fly-affinity', 'service.version': version },
+    'service.instance.id': machine,
+    ...(region !== undefined && { 'cloud.region': region }),
+    ...(app !== undefined && { 'fly.app': app }),
+    ...attributes,
+  };
+  try {
+    const { createOtlpTracing } = await import('../observability/otlp-tracing.ts');
+    return createOtlpTracing({ ...options, resource }, { ...parts, version });
+  } catch (error) {
+    parts.logger.error({ err: error }, 'could not load OpenTelemetry: there are no traces');
+    return undefined;
+  }
+}
 
 /** Whether all Machines share the store. */
 export function isSharedStore({ url }: StoreConfig): boolean {

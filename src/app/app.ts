@@ -2,6 +2,7 @@
 import {
   countSessions,
   openStore,
+  openTracing,
   watchUpstream,
   type AdapterParts,
   type OpenedStore,
@@ -26,6 +27,7 @@ import type { ReservedPort } from '../http/reserved-port.ts';
 import { RequestPath } from './request-path.ts';
 import { StatusReporter } from './status.ts';
 import type { Logger } from '../observability/log.ts';
+import type { Tracing } from '../observability/tracing.ts';
 import { RecentEvents } from '../observability/recent-events.ts';
 import { createSleeper, suspendTargetOf } from './sleep.ts';
 import type { Sleeper } from './sleeper.ts';
@@ -102,7 +104,7 @@ class RunningSidecar implements Sidecar {
 
   async start(): Promise<void> {
     const opened = await this.#openStore();
-    const path = this.#assemble(opened);
+    const path = this.#assemble(opened, await this.#openTracing());
     const { listeners, heartbeats } = path;
     await this.#startFleet(heartbeats);
     this.#joinFleet(opened.store, path);
@@ -270,14 +272,21 @@ class RunningSidecar implements Sidecar {
     startGate.open();
   }
 
-  #assemble({ store }: OpenedStore): RequestPath {
+  /** Stops after the requests, whose spans it sends. */
+  async #openTracing(): Promise<Tracing | undefined> {
+    const tracing = await openTracing(this.#config, this.#parts);
+    if (tracing) this.#stops.push(() => tracing.stop());
+    return tracing;
+  }
+
+  #assemble({ store }: OpenedStore, tracing: Tracing | undefined): RequestPath {
     // Stops after the requests, whose failures it receives.
     this.#stops.push(() => this.#upstreamHealth.stop());
     const path = new RequestPath({
       ...this.#parts,
       requestLogger: this.#requestLogger,
       config: this.#config,
-      store,
+      ...{ store, tracing },
       directory: this.#directory,
       liveness: this.#liveness,
       draining: this.#draining,

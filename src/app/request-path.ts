@@ -20,11 +20,12 @@ import type { ProxyParts } from '../proxy/proxied-request.ts';
 import { QUIET_MS, RequestRecorder } from '../proxy/request-record.ts';
 import { SeenProtocols } from '../proxy/seen-protocols.ts';
 import { StartGate } from '../proxy/start-gate.ts';
+import { TRACED_NAMES } from '../proxy/received-request.ts';
 import { createVia } from '../proxy/attempt-request.ts';
 import type { Decision, NotAccepting } from '../routing/decision.ts';
 import { createExplain, type Explain } from '../routing/explain.ts';
 import { EDGE_NAMES } from '../routing/facts.ts';
-import { createActions } from '../routing/respond.ts';
+import { createActions, type ActionFor } from '../routing/respond.ts';
 import type { Router } from '../routing/route.ts';
 import { isSharedStore } from './adapters.ts';
 import {
@@ -43,11 +44,14 @@ import { Sweep } from '../http/sweep.ts';
 import { HeldBodies } from '../proxy/held-bodies.ts';
 import { type Logger, createRateLimitedReport } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
+import type { Tracing } from '../observability/tracing.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 
 export interface RequestPathParts extends OwnedSessionsParts, RoutingParts {
   /** For lines about single requests. */
   readonly requestLogger: Logger;
+  /** Undefined: there are no traces. */
+  readonly tracing: Tracing | undefined;
 }
 
 export class RequestPath {
@@ -61,7 +65,7 @@ export class RequestPath {
   readonly #engine: HttpEngine;
   readonly #cookie: AffinityCookie | undefined;
   readonly #router: Router;
-  readonly #actionFor: ReturnType<typeof createActions>;
+  readonly #actionFor: ActionFor;
   readonly #recorder: RequestRecorder;
   readonly #upstream: UpstreamPool;
   readonly #peerUpstreams: PeerUpstreams;
@@ -160,7 +164,7 @@ export class RequestPath {
   }
 
   #createListeners(): Listeners {
-    const { config, clock, directory, draining } = this.#parts;
+    const { config, clock, directory, draining, tracing } = this.#parts;
     const { shared, limits, sessionHeaders } = this.#engine;
     return createListeners({
       self: config.identity.machine,
@@ -168,7 +172,11 @@ export class RequestPath {
       limits,
       budget: shared.budget,
       // Also of protocols that are not listed, to name their presets.
-      namesRead: [...headersReadFromRequests([...config.protocols, ...AUTO]), ...EDGE_NAMES],
+      namesRead: [
+        ...headersReadFromRequests([...config.protocols, ...AUTO]),
+        ...EDGE_NAMES,
+        ...(tracing ? TRACED_NAMES : []),
+      ],
       peerService: this.#createPeerService(),
       isPeerAddress: (address) => directory.isPeerAddress(address),
       isAddressOf: (machine, address) => directory.isAddressOf(machine, address),
@@ -187,12 +195,12 @@ export class RequestPath {
   }
 
   #createProxyParts(): ProxyParts {
-    const { config, clock, metrics, upstreamHealth } = this.#parts;
+    const { config, clock, metrics, upstreamHealth, tracing } = this.#parts;
     const { olderSessions, openStreams, bindings } = this.sessions;
     const cookie = this.#cookie;
     const self = config.identity.machine;
     return {
-      ...{ self, clock, metrics, olderSessions, openStreams, bindings },
+      ...{ self, clock, metrics, olderSessions, openStreams, bindings, tracing },
       router: this.#router,
       mayHaveIdInBody: createBodyCheck(
         config.protocols,

@@ -1,6 +1,7 @@
 /** `fly-affinity help`: the commands and the topics, a page of `src/docs`, or the usage of a command. */
 import { print, reportMistake, type Command, type CommandModule } from './command.ts';
-import { SETTING_NAMES, SETTINGS, type Setting } from '../config/settings.ts';
+import type { Setting } from '../config/setting.ts';
+import { SETTING_NAMES, SETTINGS } from '../config/settings.ts';
 import { listPages, readPage } from '../package.ts';
 
 export const USAGE = `Usage: fly-affinity help [TOPIC]

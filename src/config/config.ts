@@ -1,7 +1,6 @@
 /** The configuration, parsed once from the environment and frozen. */
 import type { AffinityCookieSetting } from '../protocols/affinity-cookie.ts';
 import type { Protocol } from '../protocols/protocol.ts';
-import { parseMachineId, type MachineId } from '../session.ts';
 import type { LogFormat, LogLevel } from '../observability/log.ts';
 import { checkTogether, warnAboutSuspend } from './checks.ts';
 import {
@@ -11,17 +10,14 @@ import {
   withPlainNames,
   type Environment,
 } from './environment.ts';
+import { identityFrom, type Identity } from './identity.ts';
 import type { PeerAddress, StoreUrl } from './parsers.ts';
-import {
-  SETTINGS,
-  SETTING_NAMES,
-  type Setting,
-  type SettingName,
-  type SettingValues,
-} from './settings.ts';
+import type { Setting } from './setting.ts';
+import { SETTINGS, SETTING_NAMES, type SettingName, type SettingValues } from './settings.ts';
+import { tracingFrom, warnAboutTracing, type TracingConfig } from './tracing.ts';
 import { findTypos } from './typos.ts';
 
-export type { Environment };
+export type { Environment, Identity };
 
 export interface Config {
   readonly host: string;
@@ -71,6 +67,8 @@ export interface Config {
   readonly logLevel: LogLevel;
   /** Undefined: by whether standard output is a terminal. */
   readonly logFormat: LogFormat | undefined;
+  /** Undefined: there are no traces. */
+  readonly tracing: TracingConfig | undefined;
   readonly identity: Identity;
 }
 
@@ -110,15 +108,6 @@ export type FleetConfig =
   /** The other Machines; this one is left out. */
   | { readonly kind: 'static'; readonly peers: readonly PeerAddress[] };
 
-export interface Identity {
-  readonly machine: MachineId;
-  readonly app: string | undefined;
-  readonly region: string | undefined;
-  readonly processGroup: string | undefined;
-  /** Neither `FLY_MACHINE_ID` nor `FLY_ALLOC_ID` is set: good for one process without a fleet. */
-  readonly isGenerated: boolean;
-}
-
 export type ParsedConfig =
   | { readonly config: Config; readonly warnings: readonly string[]; readonly mistakes?: never }
   | { readonly mistakes: readonly string[]; readonly config?: never; readonly warnings?: never };
@@ -135,6 +124,7 @@ export function parseConfig(env: Environment, random: () => number): ParsedConfi
     config: deepFreeze(config),
     warnings: [
       ...warningsAbout(config, plain).map(namesAsSet(env)),
+      ...warnAboutTracing(config, env).map(namesAsSet(env)),
       ...warnAboutOverrides(env),
       ...findTypos(Object.keys(env)),
     ],
@@ -224,6 +214,7 @@ function configFrom(values: SettingValues, random: () => number): Config {
     stopTimeoutMs: values.STOP_TIMEOUT_MS,
     logLevel: values.LOG_LEVEL,
     logFormat: values.LOG_FORMAT,
+    tracing: tracingFrom(values),
     identity,
   };
 }
@@ -234,23 +225,6 @@ function upstreamCheckFrom(values: SettingValues): UpstreamCheckConfig | undefin
   const { FLY_APP_NAME: app, UPSTREAM_CHECK_HOST: ownHost } = values;
   const host = ownHost ?? (app === undefined ? undefined : `${app}.fly.dev`);
   return { path, intervalMs, host };
-}
-
-function identityFrom(values: SettingValues, random: () => number): Identity {
-  const machine = values.FLY_MACHINE_ID ?? parseMachineId(values.FLY_ALLOC_ID ?? '');
-  return {
-    machine: machine ?? generateMachineId(random),
-    app: values.FLY_APP_NAME,
-    region: values.FLY_REGION,
-    processGroup: values.FLY_PROCESS_GROUP,
-    isGenerated: machine === undefined,
-  };
-}
-
-/** As long as Fly's own ids, and distinct from them by its letters. */
-function generateMachineId(random: () => number): MachineId {
-  const digits = Array.from({ length: 9 }, () => Math.floor(random() * 10)).join('');
-  return `local${digits}` as MachineId;
 }
 
 /** Where there is no Fly app. */

@@ -28,12 +28,16 @@ const QUOTED_OR_NAME = /"(?:[^"\\]|\\.)*"|\b[A-Z][A-Z_]+\b/g;
 
 /** With them the app could act as the sidecar. */
 const SECRETS: readonly SettingName[] = ['ADMIN_TOKEN', 'SESSION_STORE_URL'];
+/** With the prefix they are the sidecar's; without it, the app may need its own. */
+const PREFIXED_SECRETS: readonly SettingName[] = ['OTEL_EXPORTER_OTLP_HEADERS'];
 
 /** What the app gets of our environment. `PORT` is the sidecar's own: the app would take that port. */
 export function environmentOfApp(env: Environment, port: number): Environment {
-  const kept = Object.entries(env).filter(
-    ([name]) => !SECRETS.some((secret) => name === secret || name === prefixed(secret)),
-  );
+  const secrets: readonly string[] = [
+    ...SECRETS,
+    ...[...SECRETS, ...PREFIXED_SECRETS].map(prefixed),
+  ];
+  const kept = Object.entries(env).filter(([name]) => !secrets.includes(name));
   return { ...Object.fromEntries(kept), PORT: String(port) };
 }
 

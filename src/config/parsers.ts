@@ -1,5 +1,6 @@
 /** Parses the text of a setting into a value, or into an error: what was expected and what was found. */
 import { isIP } from 'node:net';
+import type { AffinityCookieSetting } from '../protocols/affinity-cookie.ts';
 import { parseMachineId, type MachineId } from '../session.ts';
 
 /** Each mistake wants the setting's name in front: `must be ..., got "80a"`. */
@@ -130,6 +131,21 @@ export const httpOrigin: Parse<URL> = (text) => {
   return mistaken(expected, withoutSecrets(text));
 };
 
+const TRACES_PATH = 'v1/traces';
+
+/** The URL for traces below that of a collector (OpenTelemetry, "OTLP Exporter Configuration"). */
+export const collectorUrl: Parse<string> = (text) => {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const isHttp = url?.protocol === 'http:' || url?.protocol === 'https:';
+  const isPlain = url?.href === `${url?.origin}${url?.pathname}`;
+  if (!url || !isHttp || !isPlain) {
+    const expected =
+      'an http: or https: URL without credentials and query, such as http://127.0.0.1:4318';
+    return mistaken(expected, withoutSecrets(text));
+  }
+  return { value: `${url.href.replace(/\/$/, '')}/${TRACES_PATH}` };
+};
+
 /** A password may stand before the `@`, a token in the query. */
 function withoutSecrets(url: string): string {
   return url.replace(/^([a-z]+:\/\/)?.*@/is, '$1***@').replace(/[?#].*$/s, '?***');
@@ -218,3 +234,21 @@ function parsePeer(entry: string): PeerAddress | undefined {
   if (!machine || peerHost === undefined || peerPort === undefined || !isAddress) return undefined;
   return { machine, host: peerHost, port: peerPort };
 }
+
+/**
+ * A token (RFC 6265 §4.1.1), and attributes for pages in frames of other sites. Prefixes with rules of their own
+ * need https, which this pattern does not check.
+ */
+const AFFINITY_COOKIE =
+  /^(?!__(?:Host|Secure)-)([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64})(?:; *SameSite=(Lax|None(; *Partitioned)?))?$/i;
+
+export const affinityCookie: Parse<AffinityCookieSetting> = (text) => {
+  const [, name, sameSite = 'Lax', partitioned] = AFFINITY_COOKIE.exec(text) ?? [];
+  if (name === undefined) {
+    const expected =
+      'the name of a cookie, without the prefixes __Host- and __Secure-, and behind it at most "; SameSite=None; Partitioned"';
+    return mistaken(expected, text);
+  }
+  const isCrossSite = sameSite.toLowerCase() !== 'lax';
+  return { value: { name, isCrossSite, isPartitioned: partitioned !== undefined } };
+};

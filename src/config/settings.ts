@@ -1,12 +1,12 @@
 /**
- * Every setting there is, one row each: the parser, `--help` and the table in `docs/settings.md` come from here.
+ * Every setting there is, one row each (those of tracing are in `otel-settings.ts`): the parser, `--help` and the table in `docs/settings.md` come from here.
  * No other file knows the name of an environment variable.
  */
-import type { AffinityCookieSetting } from '../protocols/affinity-cookie.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import { parseProtocols, PRESET_NAMES } from '../protocols/setting.ts';
 import { LOG_FORMATS, LOG_LEVELS } from '../observability/log.ts';
 import {
+  affinityCookie,
   boolean,
   dialedPort,
   dnsServer,
@@ -18,7 +18,6 @@ import {
   listeningPort,
   machineId,
   matching,
-  mistaken,
   milliseconds,
   oneOf,
   oneOfInAnyCase,
@@ -26,18 +25,8 @@ import {
   storeUrl,
   type Parse,
 } from './parsers.ts';
-
-export interface Setting<Value> {
-  readonly parse: Parse<Value>;
-  /** What is parsed when the variable is unset or empty; undefined: the value is undefined then. */
-  readonly fallback: string | undefined;
-  /** The default as the reader of the table sees it. */
-  readonly shownFallback: string;
-  /** One sentence, or two. */
-  readonly summary: string;
-  /** Fly.io sets it; a person does so only elsewhere. */
-  readonly isSetByFly: boolean;
-}
+import { OTEL_SETTINGS } from './otel-settings.ts';
+import { optional, setByFly, setting, type Setting } from './setting.ts';
 
 const DAY_MS = 86_400_000;
 const YEAR_MS = 365 * DAY_MS;
@@ -61,24 +50,6 @@ const hostHeader = matching(
 );
 const urlPath = matching(/^\/[!"$-~]*$/, 'a path that begins with "/"');
 const label = matching(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/, 'a name of letters, digits, - and _');
-
-/**
- * A token (RFC 6265 §4.1.1), and attributes for pages in frames of other sites. Prefixes with rules of their own
- * need https, which this pattern does not check.
- */
-const AFFINITY_COOKIE =
-  /^(?!__(?:Host|Secure)-)([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64})(?:; *SameSite=(Lax|None(; *Partitioned)?))?$/i;
-
-const affinityCookie: Parse<AffinityCookieSetting> = (text) => {
-  const [, name, sameSite = 'Lax', partitioned] = AFFINITY_COOKIE.exec(text) ?? [];
-  if (name === undefined) {
-    const expected =
-      'the name of a cookie, without the prefixes __Host- and __Secure-, and behind it at most "; SameSite=None; Partitioned"';
-    return mistaken(expected, text);
-  }
-  const isCrossSite = sameSite.toLowerCase() !== 'lax';
-  return { value: { name, isCrossSite, isPartitioned: partitioned !== undefined } };
-};
 
 export const SETTINGS = {
   PORT: setting('8080', listeningPort, 'Port for the edge. 0 takes a free one.'),
@@ -287,6 +258,7 @@ export const SETTINGS = {
     'How log lines look. `json`: levels as numbers, the time in ms; `json-names`: levels by name, the time in ISO 8601; `text`: for people.',
     '`text` on a terminal, else `json`',
   ),
+  ...OTEL_SETTINGS,
   FLY_MACHINE_ID: setByFly(
     machineId,
     "This Machine's id. A generated one is kept beside the store file, as `SESSION_STORE_PATH`.machine.",
@@ -307,26 +279,6 @@ export type SettingValues = {
     ? Value
     : never;
 };
-
-function setting<Value>(fallback: string, parse: Parse<Value>, summary: string): Setting<Value> {
-  return { parse, fallback, shownFallback: fallback, summary, isSetByFly: false };
-}
-
-function optional<Value>(
-  parse: Parse<Value>,
-  summary: string,
-  shownFallback = 'unset',
-): Setting<Value | undefined> {
-  return { parse, fallback: undefined, shownFallback, summary, isSetByFly: false };
-}
-
-function setByFly<Value>(
-  parse: Parse<Value>,
-  summary: string,
-  shownFallback = 'unset',
-): Setting<Value | undefined> {
-  return { ...optional(parse, summary, shownFallback), isSetByFly: true };
-}
 
 function text(value: string): { readonly value: string } {
   return { value };

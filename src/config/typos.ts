@@ -9,6 +9,8 @@ const MAX_TYPING_ERRORS = 2;
 const MIN_COMPARED_CHARACTERS = 5;
 /** As SESION_STORE_URL and DRAIN_TIMEOUT_SECONDS are to settings; SESSION_STORE, of a framework, is not. */
 const MIN_SIMILARITY = 0.85;
+/** No two names are so similar. */
+const TYPING_ERRORS_ONLY = Infinity;
 /** Less would be a guess. */
 const MIN_SUGGESTED_SIMILARITY = 0.35;
 
@@ -29,9 +31,15 @@ function warnAbout(name: string): string[] {
     return [`${name} is not a setting${hint}`];
   }
   if (name.startsWith('FLY_')) return [];
+  // Other programs read many more of these: only a typing error is sure.
+  if (name.startsWith('OTEL_'))
+    return suggestionFor(name, nearestSetting(name, TYPING_ERRORS_ONLY));
   const isOurs = OUR_PREFIXES.some((prefix) => name.startsWith(prefix));
   if (!isOurs && name.length < MIN_COMPARED_CHARACTERS) return [];
-  const nearest = nearestSetting(name, isOurs ? 0 : MIN_SIMILARITY);
+  return suggestionFor(name, nearestSetting(name, isOurs ? 0 : MIN_SIMILARITY));
+}
+
+function suggestionFor(name: string, nearest: string | undefined): string[] {
   return nearest === undefined ? [] : [`${name} is not a setting; did you mean ${nearest}?`];
 }
 

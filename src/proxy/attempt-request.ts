@@ -9,12 +9,13 @@ import {
 } from '../http/request-head.ts';
 import type { SerializedRequest } from '../http/upstream-request.ts';
 import type { Discoverer } from '../protocols/discoveries.ts';
-import { headerValue, withHeader, type RequestHead } from '../protocols/heads.ts';
+import { formatTraceParent } from '../observability/tracing.ts';
+import { headerValue, withHeader, withoutHeader, type RequestHead } from '../protocols/heads.ts';
 import type { RemoveOwnerHints } from '../protocols/owner-hint.ts';
 import type { MachineId } from '../session.ts';
 import type { Routed } from '../routing/route.ts';
 import { FORWARD_PATH, wrapHead } from './forwarded-head.ts';
-import type { ReceivedRequest } from './received-request.ts';
+import { plainAddress, type ReceivedRequest } from './received-request.ts';
 
 export interface AttemptRequestParts {
   readonly self: MachineId;
@@ -43,7 +44,7 @@ export function requestToApp(
   const { host, authority } = request.incoming.head;
   const named = request.from === 'edge' ? host : headerValue(rawHeaders, 'host');
   const hostLine = named === undefined ? `Host: ${authority ?? parts.upstreamHost}\r\n` : '';
-  return outgoing(request.incoming, fields, hostLine, body, parts.via);
+  return outgoing(request, fields, hostLine, body, parts.via);
 }
 
 /** Includes the hints, as the peer routes the request too. */
@@ -60,24 +61,26 @@ export function requestToPeer(
     requestId: request.idToForward,
   });
   const fields = { target: FORWARD_PATH, rawHeaders };
-  return outgoing(request.incoming, fields, '', body, parts.via);
+  return outgoing(request, fields, '', body, parts.via);
 }
 
 function outgoing(
-  incoming: IncomingRequest,
-  { target, rawHeaders, cuts }: SentFields,
+  { incoming, span }: ReceivedRequest,
+  fields: SentFields,
   hostLine: string,
   body: Buffer | undefined,
   via: Via,
 ): SerializedRequest {
   const { head } = incoming;
+  const { target, rawHeaders, cuts } = span ? withoutTraceParent(head, fields) : fields;
+  const traceLine = span ? `${TRACE_PARENT}: ${formatTraceParent(span)}\r\n` : '';
   return {
     method: head.method,
     head: formatRequest(head, {
       target,
       rawHeaders,
       cuts,
-      added: hostLine + forwardedLines(incoming) + via.lineFor(head.minorVersion),
+      added: hostLine + traceLine + forwardedLines(incoming) + via.lineFor(head.minorVersion),
       asksForUpgrade: head.upgrade !== undefined,
     }),
     body,
@@ -109,6 +112,22 @@ function fieldsForApp(
   };
 }
 
+const TRACE_PARENT = 'traceparent';
+
+/** The span of this sidecar takes the place of its parent. */
+function withoutTraceParent(head: ParsedRequestHead, fields: SentFields): SentFields {
+  const { rawHeaders, cuts = head.cuts } = fields;
+  if (rawHeaders) return { ...fields, rawHeaders: withoutHeader(rawHeaders, TRACE_PARENT) };
+  const { text, selected, selectedAt } = head;
+  let all = cuts;
+  for (let i = 0; i < selectedAt.length; i += 1) {
+    if (selected[2 * i] !== TRACE_PARENT) continue;
+    const valueAt = selectedAt[i] ?? 0;
+    all = withCut(all, text.lastIndexOf('\n', valueAt) + 1, text.indexOf('\n', valueAt) + 1);
+  }
+  return { ...fields, cuts: all };
+}
+
 /** With all its fields. */
 function wholeHead({ from, head, incoming }: ReceivedRequest): RequestHead {
   return from === 'peer' ? head : { ...head, rawHeaders: incoming.head.rawHeaders };
@@ -137,14 +156,6 @@ function forwardedLines({ head, remoteAddress }: IncomingRequest): string {
   if (!head.hasForwardedFor) lines += `X-Forwarded-For: ${plainAddress(remoteAddress)}\r\n`;
   if (!head.hasForwardedProto) lines += 'X-Forwarded-Proto: http\r\n';
   return lines;
-}
-
-const IPV4_MAPPED = '::ffff:';
-
-/** An IPv4 address that a socket for both families shows in IPv6 form. */
-function plainAddress(address: string): string {
-  const isMapped = address.startsWith(IPV4_MAPPED) && address.includes('.');
-  return isMapped ? address.slice(IPV4_MAPPED.length) : address;
 }
 
 /**

@@ -21,7 +21,7 @@ import type { UpstreamError } from '../http/upstream-request.ts';
 import type { ErrorResponse } from '../protocols/error-responses.ts';
 import type { RequestHead } from '../protocols/heads.ts';
 import { MAX_BODY_BYTES } from '../protocols/request-ids.ts';
-import { unreachable, type Action } from '../routing/respond.ts';
+import { unreachable, type ActionFor } from '../routing/respond.ts';
 import type { Routed, Router } from '../routing/route.ts';
 import type { MachineId } from '../session.ts';
 import { AppAttempt, type AppAttemptParts } from './app-attempt.ts';
@@ -47,7 +47,7 @@ export interface ProxyParts extends AppAttemptParts, PeerAttemptParts, ReceivedR
     Router,
     'route' | 'decideEarly' | 'elsewhere' | 'toWinner' | 'withoutPlace'
   >;
-  readonly actionFor: (routed: Routed) => Action;
+  readonly actionFor: ActionFor;
   /** Whether the session id of a request may be in its body. */
   readonly mayHaveIdInBody: (head: RequestHead) => boolean;
   readonly heldBodies: Pick<HeldBodies, 'begin'>;
@@ -157,7 +157,7 @@ export class ProxiedRequest
   #carryOut(routed: Routed): void {
     // The client may have disconnected during the owner lookup.
     if (this.isClosed) return;
-    const action = this.#parts.actionFor(routed);
+    const action = this.#parts.actionFor(routed, this.span?.id);
     this.record.routed = routed;
     switch (action.kind) {
       case 'local':

@@ -1,12 +1,16 @@
 /** A request as it arrived: from the edge, or forwarded by a peer. */
+import { parseReplaySource } from '../fly.ts';
+import { isIP } from 'node:net';
 import type { IncomingRequest } from '../http/incoming-request.ts';
-import type { RequestHead } from '../protocols/heads.ts';
+import { parseTraceParent, type RequestSpan, type Tracing } from '../observability/tracing.ts';
+import { headerValue, type RequestHead } from '../protocols/heads.ts';
 import {
   readEdgeFields,
   sourceOf,
   type ArrivedRequest,
   type EdgeFields,
 } from '../routing/facts.ts';
+import { spanOfReplay } from '../routing/replay-state.ts';
 import type { MachineId } from '../session.ts';
 import type { ForwardNotes } from './forwarded-head.ts';
 
@@ -14,11 +18,12 @@ export interface ReceivedRequestParts {
   /** Whether `Fly-Client-IP` comes from the edge: outside Fly.io anyone may write it. */
   readonly trustsClientIp: boolean;
   readonly createRequestId: () => string;
+  /** Undefined: there are no traces. */
+  readonly tracing: Pick<Tracing, 'begin'> | undefined;
 }
 
-/** Later versions may append fields. An id of zeros only is invalid. */
-const TRACE_PARENT =
-  /^(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})[\da-f]{16}-[\da-f]{2}(?:-|$)/;
+/** Names, in lower case, of fields that only spans have. */
+export const TRACED_NAMES: readonly string[] = ['x-forwarded-proto', 'user-agent'];
 
 export class ReceivedRequest implements ArrivedRequest {
   readonly from: 'edge' | 'peer';
@@ -27,6 +32,8 @@ export class ReceivedRequest implements ArrivedRequest {
   readonly fields: EdgeFields;
   readonly placedBy: MachineId | undefined;
   readonly incoming: IncomingRequest;
+  /** Undefined: there are no traces. */
+  readonly span: RequestSpan | undefined;
   readonly #parts: ReceivedRequestParts;
   /** Generated here, or by the peer that has forwarded the request. */
   #ownId: string | undefined;
@@ -45,6 +52,7 @@ export class ReceivedRequest implements ArrivedRequest {
     this.placedBy = notes?.placedBy;
     this.#ownId = notes?.requestId;
     this.#parts = parts;
+    this.span = parts.tracing && this.#beginSpan(parts.tracing);
   }
 
   get bodyLength(): number | undefined {
@@ -69,9 +77,49 @@ export class ReceivedRequest implements ArrivedRequest {
     return this.fields.requestId === undefined ? this.requestId : undefined;
   }
 
-  /** The trace that the request belongs to, if its `traceparent` is well-formed (W3C Trace Context, section 3.2). */
+  /** The trace that the request belongs to: that of its span, or else of a well-formed `traceparent`. */
   get traceId(): string | undefined {
+    if (this.span) return this.span.traceId;
     const { traceParent } = this.fields;
-    return traceParent === undefined ? undefined : TRACE_PARENT.exec(traceParent)?.[1];
+    return traceParent === undefined ? undefined : parseTraceParent(traceParent)?.traceId;
   }
+
+  #beginSpan(tracing: Pick<Tracing, 'begin'>): RequestSpan {
+    const { head, from, fields, incoming } = this;
+    const { rawHeaders } = head;
+    return tracing.begin({
+      method: head.method,
+      traceParent: fields.traceParent,
+      replayedBy: from === 'edge' ? spanInSource(fields.replaySource) : undefined,
+      scheme: SCHEME.exec(headerValue(rawHeaders, 'x-forwarded-proto') ?? '')?.[0].toLowerCase(),
+      host: head.host ?? headerValue(rawHeaders, 'host'),
+      clientAddress: this.#clientAddress,
+      minorVersion: incoming.head.minorVersion,
+      userAgent: headerValue(rawHeaders, 'user-agent'),
+    });
+  }
+
+  get #clientAddress(): string {
+    const { clientIp } = this.fields;
+    const isKnown = this.#parts.trustsClientIp && clientIp !== undefined && isIP(clientIp) !== 0;
+    return isKnown ? clientIp : plainAddress(this.incoming.remoteAddress);
+  }
+}
+
+/** What a proxy in front of the sidecar may say. */
+const SCHEME = /^(?:https?|wss?)$/i;
+
+/** A forward has a `traceparent` of the sidecar that forwards it, which is nearer. */
+function spanInSource(replaySource: string | undefined): string | undefined {
+  return replaySource === undefined
+    ? undefined
+    : spanOfReplay(parseReplaySource(replaySource).state);
+}
+
+const IPV4_MAPPED = '::ffff:';
+
+/** An IPv4 address that a socket for both families shows in IPv6 form. */
+export function plainAddress(address: string): string {
+  const isMapped = address.startsWith(IPV4_MAPPED) && address.includes('.');
+  return isMapped ? address.slice(IPV4_MAPPED.length) : address;
 }

@@ -39,7 +39,7 @@ const MAX_REQUEST_ID_CHARACTERS = 128;
 
 export function createRequestLog(
   logger: Pick<Logger, 'info' | 'isLevelEnabled'>,
-  maskPath: PathMask = (path) => path,
+  maskPath?: PathMask,
 ): (line: RequestLine) => void {
   if (!logger.isLevelEnabled('info')) return () => undefined;
   return (line) =>
@@ -48,7 +48,7 @@ export function createRequestLog(
         requestId: shorten(line.requestId, MAX_REQUEST_ID_CHARACTERS),
         traceId: line.traceId,
         method: shorten(line.method, MAX_PATH_CHARACTERS),
-        path: shorten(maskPath(pathOf(line.target), line.head), MAX_PATH_CHARACTERS),
+        path: loggedPath(line.target, line.head, maskPath),
         protocol: line.protocol,
         session: line.session,
         decision: line.decision,
@@ -60,6 +60,15 @@ export function createRequestLog(
       },
       REQUEST_MESSAGE,
     );
+}
+
+/** Without what may be a credential. */
+export function loggedPath(
+  target: string,
+  head: RequestHead | undefined,
+  maskPath: PathMask = (path) => path,
+): string {
+  return shorten(maskPath(pathOf(target), head), MAX_PATH_CHARACTERS);
 }
 
 /** Without the query, and without the authority of an absolute target: either may hold credentials. */

@@ -3,11 +3,12 @@ import type { Clock } from '../clock.ts';
 import type { UpstreamError } from '../http/upstream-request.ts';
 import type { Logger } from '../observability/log.ts';
 import { NO_PROTOCOL, type Metrics } from '../observability/metrics.ts';
+import type { RequestSpan } from '../observability/tracing.ts';
 import type { RequestHead } from '../protocols/heads.ts';
 import type { PathMask } from '../protocols/id-locations.ts';
 import type { EdgeFields } from '../routing/facts.ts';
 import type { Routed } from '../routing/route.ts';
-import { createRequestLog } from './request-log.ts';
+import { createRequestLog, loggedPath } from './request-log.ts';
 import type { SeenProtocols } from './seen-protocols.ts';
 import { whyLost, whyUnavailable } from './sidecar-response.ts';
 
@@ -44,6 +45,7 @@ export interface RecordedRequest {
   readonly head: RequestHead;
   readonly fields: Pick<EdgeFields, 'requestId'>;
   readonly traceId?: string | undefined;
+  readonly span?: RequestSpan | undefined;
 }
 
 /**
@@ -171,6 +173,7 @@ export class RequestRecord {
     this.#recorder.onEnd(endedAt, this.#isHealthCheck(request));
     this.#measure(endedAt);
     this.#countResponse(from);
+    if (request.span) this.#endSpan(request, request.span);
     const { routed } = this;
     // A client that disconnected during the owner lookup was never routed.
     if (!routed) return;
@@ -236,6 +239,23 @@ export class RequestRecord {
   #isHealthCheck({ from, head: { method }, fields }: RecordedRequest): boolean {
     if (from === 'peer' || fields.requestId !== undefined) return false;
     return (method === 'GET' || method === 'HEAD') && this.routed?.ids.kind === 'none';
+  }
+
+  /** Nobody has sent a 499. */
+  #endSpan({ requestId, head }: RecordedRequest, span: RequestSpan): void {
+    const { routed, statusCode } = this;
+    const ids = routed?.ids;
+    span.end({
+      requestId,
+      path: loggedPath(head.target, head, this.#recorder.parts.maskPath),
+      status: statusCode === CLIENT_DISCONNECTED ? 0 : statusCode,
+      decision: routed?.decision.kind,
+      why: routed?.decision.why,
+      reason: this.reason,
+      session: routed?.key,
+      protocol: ids?.kind === 'found' ? ids.protocol.name : undefined,
+      owner: routed?.owner,
+    });
   }
 
   #nowMs(): number {

@@ -2,16 +2,12 @@
 import type { Liveness, LivenessState } from '../fleet/liveness.ts';
 import { PROTOCOL_VERSION } from '../fleet/messages.ts';
 import type { Source } from '../fleet/rate-limits.ts';
-import {
-  parseReplayCacheStatus,
-  parseReplayFailure,
-  parseReplaySource,
-  REPLAY_MARK,
-} from '../fly.ts';
+import { parseReplayCacheStatus, parseReplayFailure, parseReplaySource } from '../fly.ts';
 import { isHeader, type RequestHead } from '../protocols/heads.ts';
 import type { RequestIds } from '../protocols/request-ids.ts';
 import { parseMachineId, type MachineId } from '../session.ts';
 import type { NotAccepting } from './decision.ts';
+import { isReplayMark } from './replay-state.ts';
 
 /** A request as it arrived. */
 export interface ArrivedRequest {
@@ -174,7 +170,7 @@ function replayOf(text: string | undefined, parts: FactsParts): ReplayFacts {
   if (text === undefined) return NOT_REPLAYED;
   const { self, liveness, replays } = parts;
   const { instance, state } = parseReplaySource(text);
-  if (state === REPLAY_MARK) return { ...REPLAYED, replayedBy: instance };
+  if (isReplayMark(state)) return { ...REPLAYED, replayedBy: instance };
   const isOfFleet =
     instance === self || (instance !== undefined && liveness.peer(instance) !== undefined);
   // A sidecar that this Machine does not list may have made a replay for the edge's cache.

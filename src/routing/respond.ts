@@ -1,6 +1,6 @@
 /** Turns a decision into an action: local, a forward to a peer, or a response of this sidecar. */
 import type { Directory, Peer } from '../fleet/directory.ts';
-import { formatReplay, REPLAY_MARK, type ReplayInstruction } from '../fly.ts';
+import { formatReplay, type ReplayInstruction } from '../fly.ts';
 import {
   errorResponseFor,
   type ErrorResponse,
@@ -9,6 +9,7 @@ import {
 import type { RequestIds } from '../protocols/request-ids.ts';
 import type { MachineId } from '../session.ts';
 import type { ReplayForm, Why } from './decision.ts';
+import { REPLAY_MARK, replayMarkWith } from './replay-state.ts';
 import type { Routed } from './route.ts';
 
 /** How long the edge tries to reach an owner that is unresponsive to this Machine, in ms at most. */
@@ -31,10 +32,10 @@ export type Action =
 
 const LOCAL: Action = { kind: 'local' };
 
-export function createActions({
-  directory,
-  replayTimeoutMs,
-}: ActionsParts): (routed: Routed) => Action {
+/** `span`: of this request, if it is traced; a replay carries it to the next sidecar. */
+export type ActionFor = (routed: Routed, span?: string) => Action;
+
+export function createActions({ directory, replayTimeoutMs }: ActionsParts): ActionFor {
   const within = (timeoutMs: number): ReplayInstruction => ({
     state: REPLAY_MARK,
     timeoutMs: Math.min(timeoutMs, replayTimeoutMs),
@@ -46,21 +47,24 @@ export function createActions({
     brief: within(BRIEF_REPLAY_MS),
     bare: {},
   };
-  const elsewhere = replay({ ...forms.waking, isElsewhere: true, fallback: 'force_self' });
+  const toAnother = { ...forms.waking, isElsewhere: true, fallback: 'force_self' } as const;
+  const elsewhere = replay(toAnother);
   const kept = new Map<string, ErrorResponse>();
 
   /** HOT PATH. */
-  function actionFor(routed: Routed): Action {
+  function actionFor(routed: Routed, span?: string): Action {
     const { decision } = routed;
     switch (decision.kind) {
       case 'local':
         return LOCAL;
       case 'replay': {
-        const response = replayTo(decision.to, decision.form);
+        const response = replayTo(decision.to, decision.form, span);
         return respond(decision.invalidatesCache ? invalidating(response) : response);
       }
       case 'elsewhere':
-        return respond(elsewhere);
+        return respond(
+          span === undefined ? elsewhere : replay({ ...toAnother, state: replayMarkWith(span) }),
+        );
       case 'forward': {
         const peer = directory.peer(decision.to);
         return peer ? { kind: 'forward', peer } : respond(unreachable(routed));
@@ -71,7 +75,9 @@ export function createActions({
   }
 
   /** Caches the few replays that repeat; a client may name any Machine, so the cache is bounded. */
-  function replayTo(instance: MachineId, form: ReplayForm): ErrorResponse {
+  function replayTo(instance: MachineId, form: ReplayForm, span?: string): ErrorResponse {
+    if (span !== undefined && form !== 'bare')
+      return replay({ instance, ...forms[form], state: replayMarkWith(span) });
     const name = `${form} ${instance}`;
     const known = kept.get(name);
     if (known) return known;

@@ -6,7 +6,8 @@ import { test } from 'node:test';
 import type { CommandContext } from '../../src/cli/command.ts';
 import { COMMANDS } from '../../src/cli/commands.ts';
 import { execute, textOf } from '../../src/cli/help.ts';
-import { SETTING_NAMES, SETTINGS, type Setting } from '../../src/config/settings.ts';
+import type { Setting } from '../../src/config/setting.ts';
+import { SETTING_NAMES, SETTINGS } from '../../src/config/settings.ts';
 
 const DOCS = new URL('../../src/docs/', import.meta.url);
 const PAGES = readdirSync(DOCS)

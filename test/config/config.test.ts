@@ -75,6 +75,7 @@ test('no setting is required', () => {
     stopTimeoutMs: 5_000,
     logLevel: 'info',
     logFormat: undefined,
+    tracing: undefined,
     identity: {
       machine: 'local555555555',
       app: undefined,

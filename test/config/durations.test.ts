@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseConfig } from '../../src/config/config.ts';
 import { milliseconds } from '../../src/config/parsers.ts';
-import { SETTING_NAMES, SETTINGS, type Setting } from '../../src/config/settings.ts';
+import type { Setting } from '../../src/config/setting.ts';
+import { SETTING_NAMES, SETTINGS } from '../../src/config/settings.ts';
 
 const random = (): number => 0.5;
 

@@ -48,18 +48,32 @@ const OTHER_VALUES: Environment = {
   SUSPEND_SOCKET: '/x/api',
   LOG_LEVEL: 'debug',
   LOG_FORMAT: 'text',
+  OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4318',
+  OTEL_EXPORTER_OTLP_HEADERS: 'x-token=a',
+  OTEL_SERVICE_NAME: 'other',
+  OTEL_RESOURCE_ATTRIBUTES: 'a=b',
+  OTEL_TRACES_SAMPLER: 'always_off',
+  OTEL_TRACES_SAMPLER_ARG: '0.5',
+  OTEL_SDK_DISABLED: 'true',
   FLY_MACHINE_ID: 'm9',
   FLY_ALLOC_ID: 'm9',
   FLY_APP_NAME: 'shop',
   FLY_REGION: 'fra',
   FLY_PROCESS_GROUP: 'web',
 };
+const TRACED: Environment = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4318' };
 /** A setting that has no effect without another. */
 const BESIDE: Readonly<Record<string, Environment>> = {
   UPSTREAM_CHECK_HOST: { UPSTREAM_CHECK_PATH: '/health' },
   UPSTREAM_CHECK_INTERVAL_MS: { UPSTREAM_CHECK_PATH: '/health' },
   FLY_ALLOC_ID: { FLY_MACHINE_ID: '' },
   SUSPEND_SOCKET: { SUSPEND_AFTER: '6m' },
+  OTEL_EXPORTER_OTLP_HEADERS: TRACED,
+  OTEL_SERVICE_NAME: TRACED,
+  OTEL_RESOURCE_ATTRIBUTES: TRACED,
+  OTEL_TRACES_SAMPLER: TRACED,
+  OTEL_TRACES_SAMPLER_ARG: TRACED,
+  OTEL_SDK_DISABLED: TRACED,
 };
 
 for (const name of SETTING_NAMES) {
@@ -144,6 +158,9 @@ for (const [name, meant] of [
   ['FLY_AFFINITY_STORE_URL', 'FLY_AFFINITY_SESSION_STORE_URL'],
   ['FLY_AFINITY_LOG_LEVEL', 'FLY_AFFINITY_LOG_LEVEL'],
   ['FLYAFFINITY_DRAIN_TIMEOUT', 'FLY_AFFINITY_DRAIN_TIMEOUT_MS'],
+  ['OTEL_EXPORTER_OTLP_ENDPIONT', 'OTEL_EXPORTER_OTLP_ENDPOINT'],
+  ['OTEL_EXPORTER_OLTP_ENDPOINT', 'OTEL_EXPORTER_OTLP_ENDPOINT'],
+  ['OTEL_SERVICENAME', 'OTEL_SERVICE_NAME'],
 ] as const) {
   test(`${name} suggests ${meant}`, () => {
     assert.deepEqual(findTypos([name]), [`${name} is not a setting; did you mean ${meant}?`]);
@@ -163,6 +180,31 @@ test('neither settings nor names of other programs are reported', () => {
     ...['MAX_SESSIONS', 'UPSTREAM', 'UPSTREAM_HOST', 'HOSTNAME', 'LANG', 'TERM', '_', 'S'],
   ];
   assert.deepEqual(findTypos(names), []);
+});
+
+/** https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/ */
+const OTEL_NAMES = [
+  ...['OTEL_SDK_DISABLED', 'OTEL_ENTITIES', 'OTEL_RESOURCE_ATTRIBUTES', 'OTEL_SERVICE_NAME'],
+  ...['OTEL_LOG_LEVEL', 'OTEL_PROPAGATORS', 'OTEL_TRACES_SAMPLER', 'OTEL_TRACES_SAMPLER_ARG'],
+  ...['OTEL_BSP_SCHEDULE_DELAY', 'OTEL_BSP_EXPORT_TIMEOUT', 'OTEL_BSP_MAX_QUEUE_SIZE'],
+  ...['OTEL_BSP_MAX_EXPORT_BATCH_SIZE', 'OTEL_BLRP_SCHEDULE_DELAY', 'OTEL_BLRP_EXPORT_TIMEOUT'],
+  ...['OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT', 'OTEL_ATTRIBUTE_COUNT_LIMIT'],
+  ...['OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT', 'OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT'],
+  ...['OTEL_SPAN_EVENT_COUNT_LIMIT', 'OTEL_SPAN_LINK_COUNT_LIMIT', 'OTEL_CONFIG_FILE'],
+  ...['OTEL_EXPORTER_ZIPKIN_ENDPOINT', 'OTEL_EXPORTER_PROMETHEUS_PORT'],
+  ...['OTEL_TRACES_EXPORTER', 'OTEL_METRICS_EXPORTER', 'OTEL_LOGS_EXPORTER'],
+  ...['OTEL_METRIC_EXPORT_INTERVAL', 'OTEL_METRIC_EXPORT_TIMEOUT', 'OTEL_METRICS_EXEMPLAR_FILTER'],
+  ...['', 'TRACES_', 'METRICS_', 'LOGS_'].flatMap((signal) =>
+    [
+      ...['ENDPOINT', 'INSECURE', 'CERTIFICATE', 'CLIENT_KEY', 'CLIENT_CERTIFICATE', 'HEADERS'],
+      ...['COMPRESSION', 'TIMEOUT', 'PROTOCOL'],
+    ].map((name) => `OTEL_EXPORTER_OTLP_${signal}${name}`),
+  ),
+  ...['OTEL_PYTHON_LOG_CORRELATION', 'OTEL_JAVAAGENT_ENABLED', 'OTEL_NODE_RESOURCE_DETECTORS'],
+];
+
+test('the names of the OpenTelemetry specification are not reported', () => {
+  assert.deepEqual(findTypos(OTEL_NAMES), []);
 });
 
 test('a mistake in a name that apps use too says how to set it for the sidecar alone', () => {

@@ -1,7 +1,8 @@
 /** A request that waits for its app may claim its session later. Until then it must not affect other clients. */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { parseReplay, REPLAY_MARK } from '../../src/fly.ts';
+import { parseReplay } from '../../src/fly.ts';
+import { REPLAY_MARK } from '../../src/routing/replay-state.ts';
 import { rendezvousWinner } from '../../src/fleet/rendezvous.ts';
 import { until } from '../e2e/support/until.ts';
 import { openFleet, type TestMachine } from '../support/fleet.ts';

@@ -1,0 +1,144 @@
+/** The settings of tracing: those of OpenTelemetry, some of which the app may need in another form. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { parseConfig, type Environment } from '../../src/config/config.ts';
+import { environmentOfApp } from '../../src/config/environment.ts';
+import { describeMistakes } from '../../src/config/mistakes.ts';
+
+const ENDPOINT = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318' };
+
+function parse(env: Environment): ReturnType<typeof parseConfig> {
+  return parseConfig({ FLY_MACHINE_ID: 'm1', ...env }, () => 0.5);
+}
+
+function tracingOf(env: Environment) {
+  const { config, mistakes } = parse({ ...ENDPOINT, ...env });
+  assert.deepEqual(mistakes, undefined);
+  assert.ok(config.tracing);
+  return config.tracing;
+}
+
+describe('tracing is off', () => {
+  for (const env of [
+    {},
+    { OTEL_EXPORTER_OTLP_ENDPOINT: '' },
+    { OTEL_SERVICE_NAME: 'a', OTEL_TRACES_SAMPLER: 'xray', OTEL_EXPORTER_OTLP_HEADERS: '%' },
+    { ...ENDPOINT, OTEL_SDK_DISABLED: 'true' },
+    { ...ENDPOINT, FLY_AFFINITY_OTEL_SDK_DISABLED: 'TRUE' },
+  ] as const) {
+    test(`and nothing is warned about with ${JSON.stringify(env)}`, () => {
+      const { config, warnings } = parse(env);
+      assert.deepEqual([config?.tracing, warnings], [undefined, []]);
+    });
+  }
+});
+
+for (const [endpoint, url] of [
+  ['http://collector:4318', 'http://collector:4318/v1/traces'],
+  ['http://collector:4318/', 'http://collector:4318/v1/traces'],
+  ['https://example.com/otlp', 'https://example.com/otlp/v1/traces'],
+  ['https://example.com/otlp/', 'https://example.com/otlp/v1/traces'],
+  ['http://[fdaa::3]:4318', 'http://[fdaa::3]:4318/v1/traces'],
+] as const) {
+  test(`traces for ${endpoint} go to ${url}`, () => {
+    assert.equal(tracingOf({ OTEL_EXPORTER_OTLP_ENDPOINT: endpoint }).url, url);
+  });
+}
+
+for (const [endpoint, shown] of [
+  ['collector:4317', '"collector:4317"'],
+  ['grpc://collector:4317', '"grpc://collector:4317"'],
+  ['true', '"true"'],
+  ['https://user:s3cret@example.com', '"https://***@example.com"'],
+  ['https://example.com/?key=s3cret', '"https://example.com/?***"'],
+] as const) {
+  test(`the endpoint ${endpoint} is a mistake, and shows no secret`, () => {
+    const { mistakes = [] } = parse({ OTEL_EXPORTER_OTLP_ENDPOINT: endpoint });
+    assert.equal(
+      describeMistakes(mistakes),
+      `1 mistake in the configuration
+  OTEL_EXPORTER_OTLP_ENDPOINT must be an http: or https: URL without credentials and query, such as http://127.0.0.1:4318, got ${shown}
+  If OTEL_EXPORTER_OTLP_ENDPOINT is meant for the app, set FLY_AFFINITY_OTEL_EXPORTER_OTLP_ENDPOINT for the sidecar.`,
+    );
+  });
+}
+
+test('the defaults are those of the specification', () => {
+  assert.deepEqual(tracingOf({}), {
+    ...{ url: 'http://collector:4318/v1/traces', headers: {}, attributes: {} },
+    ...{ sampler: 'parentbased_always_on', ratio: 1 },
+  });
+});
+
+test('headers and attributes are percent-encoded pairs', () => {
+  const { headers, attributes } = tracingOf({
+    OTEL_EXPORTER_OTLP_HEADERS: 'Authorization=Basic%20YTpi== , x-a=',
+    OTEL_RESOURCE_ATTRIBUTES: 'service.name=shop,deployment.environment.name=a%2Cb',
+  });
+  assert.deepEqual(headers, { Authorization: 'Basic YTpi==', 'x-a': '' });
+  assert.deepEqual(attributes, { 'service.name': 'shop', 'deployment.environment.name': 'a,b' });
+});
+
+test('OTEL_SERVICE_NAME wins over the name in the attributes', () => {
+  const env = { OTEL_SERVICE_NAME: 'sidecar', OTEL_RESOURCE_ATTRIBUTES: 'service.name=shop' };
+  assert.deepEqual(tracingOf(env).attributes, { 'service.name': 'sidecar' });
+});
+
+test('a sampler is found in any case, with its share', () => {
+  const env = { OTEL_TRACES_SAMPLER: 'TraceIdRatio', OTEL_TRACES_SAMPLER_ARG: '.25' };
+  const { sampler, ratio } = tracingOf(env);
+  assert.deepEqual([sampler, ratio], ['traceidratio', 0.25]);
+});
+
+describe('a value that has no effect is a warning, as the app may know it:', () => {
+  const RATIO = { OTEL_TRACES_SAMPLER: 'traceidratio' };
+  for (const [env, warning] of [
+    [
+      { OTEL_TRACES_SAMPLER: 'xray' },
+      'OTEL_TRACES_SAMPLER is "xray", which the sidecar does not have: it uses parentbased_always_on',
+    ],
+    [
+      { FLY_AFFINITY_OTEL_TRACES_SAMPLER: 'xray' },
+      'FLY_AFFINITY_OTEL_TRACES_SAMPLER is "xray", which the sidecar does not have: it uses parentbased_always_on',
+    ],
+    [
+      { ...RATIO, OTEL_TRACES_SAMPLER_ARG: '50%' },
+      'OTEL_TRACES_SAMPLER_ARG must be a number from 0 to 1, got "50%": every trace is sent',
+    ],
+    [
+      { OTEL_EXPORTER_OTLP_HEADERS: 'a=b,Bearer s3cret' },
+      'OTEL_EXPORTER_OTLP_HEADERS must be name=value,name=value, percent-encoded: a part is ignored',
+    ],
+    [
+      { OTEL_EXPORTER_OTLP_HEADERS: 'a=b%0d%0ac' },
+      'OTEL_EXPORTER_OTLP_HEADERS must be name=value,name=value, percent-encoded: a part is ignored',
+    ],
+    [
+      { OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' },
+      'OTEL_EXPORTER_OTLP_PROTOCOL is grpc, and the sidecar sends its traces by HTTP to OTEL_EXPORTER_OTLP_ENDPOINT: set FLY_AFFINITY_OTEL_EXPORTER_OTLP_ENDPOINT to a port for HTTP',
+    ],
+  ] as const) {
+    test(JSON.stringify(env), () => {
+      assert.deepEqual(parse({ ...ENDPOINT, ...env }).warnings, [warning]);
+    });
+  }
+
+  test('and the protocol of the app is none of an endpoint for the sidecar', () => {
+    const { warnings } = parse({
+      FLY_AFFINITY_OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318',
+      OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc',
+    });
+    assert.deepEqual(warnings, []);
+  });
+});
+
+test('the app keeps its own variables, and does not get the headers of the sidecar', () => {
+  const env = {
+    OTEL_EXPORTER_OTLP_HEADERS: 'a=b',
+    FLY_AFFINITY_OTEL_EXPORTER_OTLP_HEADERS: 'x-token=s3cret',
+    OTEL_SERVICE_NAME: 'shop',
+  };
+  assert.deepEqual(environmentOfApp(env, 3000), {
+    ...{ OTEL_EXPORTER_OTLP_HEADERS: 'a=b', OTEL_SERVICE_NAME: 'shop', PORT: '3000' },
+  });
+});
