@@ -157,7 +157,7 @@ function logStart(logger: Logger, config: Config, sidecar: Sidecar): void {
       node: process.version,
       app,
       region,
-      isMadeUp: isGenerated || undefined,
+      isGenerated: isGenerated || undefined,
       host: config.host,
       ports: sidecar.ports,
       upstream: config.upstreamUrl.origin,

@@ -47,8 +47,8 @@ async function add(args: InitArguments, context: CommandContext): Promise<number
   const prepared = await prepareInit({ ...args, version: readVersion() });
   if (prepared.kind === 'refused') return reportRefusal(prepared, context);
   const { plan, edits } = prepared;
-  await print(context.stdout, [...plan.found, ...plan.warnings.map(asWarning), ''].join('\n'));
-  return finish(edits, args, context, nextSteps(plan, edits));
+  const intro = [...plan.found, ...plan.warnings.map(asWarning)];
+  return finish({ edits, intro, next: nextSteps(plan, edits) }, args, context);
 }
 
 function asWarning(text: string): string {
@@ -59,24 +59,30 @@ async function remove(args: InitArguments, context: CommandContext): Promise<num
   const prepared = await prepareRemoval(args.configFile);
   if (prepared.kind === 'refused') return reportRefusal(prepared, context);
   const { edits, warnings } = prepared;
-  if (edits.length > 0) {
-    await print(context.stdout, warnings.map((text) => `${asWarning(text)}\n`).join(''));
-  }
-  return finish(edits, args, context, 'Next: fly deploy\n');
+  const intro = edits.length > 0 ? warnings.map(asWarning) : [];
+  return finish({ edits, intro, next: 'Next: fly deploy\n' }, args, context);
+}
+
+interface Outcome {
+  readonly edits: readonly Edit[];
+  /** Lines that come first. */
+  readonly intro: readonly string[];
+  /** What to do once the edits are written. */
+  readonly next: string;
 }
 
 async function finish(
-  edits: readonly Edit[],
+  { edits, intro, next }: Outcome,
   { mode }: InitArguments,
   context: CommandContext,
-  next: string,
 ): Promise<number> {
   const { stdout, stderr } = context;
+  await print(stdout, intro.map((line) => `${line}\n`).join(''));
   if (edits.length === 0) {
     await print(stdout, 'Nothing to change.\n');
     return 0;
   }
-  await print(stdout, `\n${showEdits(edits)}\n`);
+  await print(stdout, `${intro.length > 0 ? '\n' : ''}${showEdits(edits)}\n`);
   if (mode === 'dry-run') {
     await print(stdout, 'Nothing was written.\n');
     return 0;

@@ -39,7 +39,7 @@ export async function exportSessions(
   } finally {
     progress.end();
   }
-  printMessage(parts, `${count} sessions exported`);
+  printMessage(parts, `${count} ${count === 1 ? 'session' : 'sessions'} exported`);
   return 0;
 }
 
@@ -106,7 +106,7 @@ function describeCounts(summary: ImportSummary): string {
     `${summary.alreadyThere} already there`,
     `${summary.expired} expired`,
     `${summary.conflicts} owned by another Machine`,
-    `${summary.bad} bad lines`,
+    `${summary.bad} bad ${summary.bad === 1 ? 'line' : 'lines'}`,
   ].join(', ');
 }
 

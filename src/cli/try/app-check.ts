@@ -30,7 +30,8 @@ export function describeProbe({ preset, where }: Probe): readonly string[] {
   const auto = found.auto.length > 0 ? ', part of SESSION_PROTOCOLS=auto' : '';
   return [
     `${found.products}, at ${where} (preset ${preset}${auto})`,
-    `the session id: ${found.ids}; revealed by ${found.revealedBy}`,
+    `session id in: ${found.ids}`,
+    `revealed by: ${found.revealedBy}`,
   ];
 }
 

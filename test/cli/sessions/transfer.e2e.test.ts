@@ -171,7 +171,7 @@ test('an export replaces a file, is readable by its owner only, and leaves no ot
   for (const name of [path, link]) {
     const { code, output, errors } = await run(['export', name]);
     assert.deepEqual([code, output], [0, '']);
-    assert.match(errors, /: 1 sessions exported\n$/);
+    assert.match(errors, /: 1 session exported\n$/);
   }
   assert.equal(sessionsIn(await readFile(path, 'utf8')).length, 1);
   assert.ok((await lstat(link)).isSymbolicLink());
