@@ -9,7 +9,7 @@ import { systemClock, type Clock } from '../../src/clock.ts';
 import { startTwoMachines } from '../probe/machines.ts';
 import { freePort } from '../support/free-port.ts';
 import { serveApp } from '../support/sidecar.ts';
-import { blockOfDocs, runInProcess, type Ran, type RunOptions } from './in-process.ts';
+import { runInProcess, type Ran, type RunOptions } from './in-process.ts';
 
 /** `POST /` opens a session, and `GET /` with its cookie counts in it; any other is a 404. */
 function createCounter(): RequestListener {
@@ -153,14 +153,6 @@ function createBehindSidecar(machines: readonly [string, string], seen: string[]
   };
 }
 
-/** The text without what differs from check to check. */
-function shapeOf(text: string): string {
-  return text
-    .replace(/\b[0-9a-f]{14}(, [0-9a-f]{14})*/g, 'IDS')
-    .replace(/-?\d[\d.]*/g, 'N')
-    .replace(/ +/g, ' ');
-}
-
 test('where owner hints name two Machines, two more calls of each session go to its own and to the other', async (t) => {
   const machines = ['148e21ea7e5689', '1781f5eb64d118'] as const;
   const seen: string[] = [];
@@ -173,11 +165,6 @@ test('where owner hints name two Machines, two more calls of each session go to 
   assert.match(
     output,
     /^ {2}where Fly Proxy sends them +2 +0 .*\n.* Machine +2 +0 .*\n.* Machine +2 +0 /m,
-  );
-  // After the plan and an empty line.
-  assert.equal(
-    shapeOf(output.slice(output.indexOf('\n\n') + 2)),
-    shapeOf(blockOfDocs('Sessions  ')),
   );
   const steered = seen.filter((line) => !line.endsWith('undefined')).sort();
   assert.deepEqual(

@@ -1,5 +1,4 @@
 /** A command within this process, and its output. */
-import { readFileSync } from 'node:fs';
 import { Readable, Writable } from 'node:stream';
 import type { CommandContext, CommandModule } from '../../src/cli/command.ts';
 import { COMMANDS } from '../../src/cli/commands.ts';
@@ -10,6 +9,8 @@ export interface Ran {
   readonly code: number;
   readonly output: string;
   readonly errors: string;
+  /** Both, in the order in which they were written. */
+  readonly screen: string;
 }
 
 export interface RunOptions {
@@ -24,7 +25,8 @@ export async function runInProcess(
   args: readonly string[],
   { env = {}, input = '', clock = systemClock, events = process }: RunOptions = {},
 ): Promise<Ran> {
-  const [stdout, stderr] = [createSink(), createSink()];
+  const screen = createSink();
+  const [stdout, stderr] = [createSink(screen), createSink(screen)];
   const context: CommandContext = {
     ...{ env, clock, stdout, stderr, events, commands: COMMANDS },
     stdin: typeof input === 'string' ? Readable.from([Buffer.from(input)]) : input,
@@ -34,25 +36,18 @@ export async function runInProcess(
     endBy: () => undefined,
   };
   const code = await execute(args, context);
-  return { code, output: stdout.text(), errors: stderr.text() };
+  return { code, output: stdout.text(), errors: stderr.text(), screen: screen.text() };
 }
 
-/** Keeps what is written to it. */
-export function createSink(): Writable & { text(): string } {
+/** Keeps what is written to it, and passes it on. */
+export function createSink(next?: Writable): Writable & { text(): string } {
   let text = '';
   const sink = new Writable({
     write: (chunk, _encoding, done) => {
       text += String(chunk);
+      next?.write(chunk);
       done();
     },
   });
   return Object.assign(sink, { text: () => text });
-}
-
-const OPERATIONS = new URL('../../src/docs/operations.md', import.meta.url);
-
-/** The example of a command's output that begins so, in the documentation for operators. */
-export function blockOfDocs(beginning: string): string {
-  const blocks = readFileSync(OPERATIONS, 'utf8').split(/^```.*\n/m);
-  return blocks.find((block) => block.startsWith(beginning)) ?? '';
 }

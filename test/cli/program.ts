@@ -28,7 +28,7 @@ export function start(
     process.execPath,
     [
       '--import',
-      'tsx',
+      import.meta.resolve('tsx'),
       '--import',
       `data:text/javascript,${encodeURIComponent(before)}`,
       MAIN,

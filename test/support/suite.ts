@@ -40,6 +40,7 @@ const LONG_S: Readonly<Record<string, number>> = {
   'test/cli/sessions/inspect.test.ts': 4.5,
   'test/proxy/invented-ids-flood.test.ts': 4.5,
   'test/store/in-flight.test.ts': 4.5,
+  'test/cli/outputs/outputs.test.ts': 4,
   'test/proxy/http.test.ts': 4,
   'test/proxy/faults/client-connection.test.ts': 4,
   'test/http/fuzz/found.test.ts': 4,

@@ -1,6 +1,5 @@
 /** `init` on files such as public apps have: see templates/. */
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
 import { parseFlyToml } from '../../../src/doctor/fly-toml.ts';
 import { groupsServedBy } from '../../../src/doctor/process-groups.ts';
@@ -76,13 +75,6 @@ for (const { name, files } of WRITTEN) {
     });
   });
 }
-
-test('operations.md shows what init says', async () => {
-  const page = await readFile(new URL('../../../src/docs/operations.md', import.meta.url), 'utf8');
-  const [, shown] = /<!-- init:begin -->\n\n```\n([^]*?)```/.exec(page) ?? [];
-  const { said = '' } = TEMPLATES.find(({ name }) => name === 'python-uvicorn') ?? {};
-  assert.ok(shown !== undefined && said.startsWith(shown));
-});
 
 /** What Fly.io starts in each process group that has Machines of the service. */
 async function startedIn(folder: Folder): Promise<string[]> {

@@ -1,0 +1,4 @@
+import { compareWithDocs } from './comparison.ts';
+import { SLOW } from './slow.ts';
+
+compareWithDocs(SLOW);
