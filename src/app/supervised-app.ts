@@ -128,11 +128,12 @@ const REPORT_INTERVAL_MS = 10_000;
 export async function awaitPort(options: AwaitPortOptions): Promise<boolean> {
   const { clock, signal, onWaiting } = options;
   const startedAt = clock.monotonicMs();
+  const isOver = (): boolean => signal.aborted;
   let nextReportMs = 0;
-  while (!signal.aborted) {
+  while (!isOver()) {
     if (await canConnect(options)) return true;
     const waitedMs = clock.monotonicMs() - startedAt;
-    if (waitedMs >= nextReportMs) {
+    if (waitedMs >= nextReportMs && !isOver()) {
       onWaiting?.(Math.round(waitedMs));
       nextReportMs += REPORT_INTERVAL_MS;
     }
