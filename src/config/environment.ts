@@ -48,11 +48,29 @@ export function namesAsSet(env: Environment): (message: string) => string {
     message.replace(QUOTED_OR_NAME, (word) => (names.has(word) ? `${PREFIX}${word}` : word));
 }
 
-/** Without values: they may be secrets. */
+/**
+ * Names under which many apps have settings of their own: the prefix sets the sidecar apart from them, and a warning
+ * at each start would only be overlooked.
+ */
+function isNameOfApps(name: SettingName): boolean {
+  return name === 'PORT' || name === 'HOST' || name === 'LOG_LEVEL' || name.startsWith('OTEL_');
+}
+
 export function warnAboutOverrides(env: Environment): string[] {
-  const names = prefixedIn(env).filter(
-    (name) => isSet(env[name]) && env[name] !== env[prefixed(name)],
-  );
+  return sentenceAbout(overriddenIn(env).filter((name) => !isNameOfApps(name)));
+}
+
+/** All of them, also those that are meant. */
+export function describeOverrides(env: Environment): string[] {
+  return sentenceAbout(overriddenIn(env));
+}
+
+function overriddenIn(env: Environment): readonly SettingName[] {
+  return prefixedIn(env).filter((name) => isSet(env[name]) && env[name] !== env[prefixed(name)]);
+}
+
+/** Without values: they may be secrets. */
+function sentenceAbout(names: readonly SettingName[]): string[] {
   if (names.length === 0) return [];
   const winners = names.map(prefixed).join(', ');
   const [win, have] =

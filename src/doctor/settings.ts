@@ -1,10 +1,10 @@
 /** Reads the settings, and checks that each is valid and that they fit together. */
 import { type Config, type Environment, parseConfig } from '../config/config.ts';
 import {
+  describeOverrides,
   isSet,
   namesAsSet,
   PREFIX,
-  warnAboutOverrides,
   VARIABLE_NAMES,
   withPlainNames,
 } from '../config/environment.ts';
@@ -69,7 +69,7 @@ function readLeniently(env: Environment, random: () => number): ReadSettings {
     : withoutNamed(withPlainNames(env), first.mistakes.map(namesInPlain));
   const { config, warnings = [] } = first.config ? first : parseConfig(rest, random);
   const ofUpstream = config ? warnAboutUpstream(config, rest) : [];
-  const notes = warnAboutOverrides(rest);
+  const notes = describeOverrides(rest);
   return {
     config,
     warnings: [...warnings, ...ofUpstream].filter((text) => !notes.includes(text)),

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseConfig, parseToolConfig, type Environment } from '../../src/config/config.ts';
-import { VARIABLE_NAMES, withPlainNames } from '../../src/config/environment.ts';
+import { describeOverrides, VARIABLE_NAMES, withPlainNames } from '../../src/config/environment.ts';
 import { describeMistakes } from '../../src/config/mistakes.ts';
 import { SETTING_NAMES } from '../../src/config/settings.ts';
 import { findTypos } from '../../src/config/typos.ts';
@@ -87,8 +87,10 @@ for (const name of SETTING_NAMES) {
     const both = parseConfig({ FLY_MACHINE_ID: 'm1', ...prefixed, [name]: '!' }, random);
     assert.ok(both.config);
     assert.deepEqual(both.config, plain);
-    const warning = `FLY_AFFINITY_${name} wins over ${name}, which has another value`;
-    assert.ok(both.warnings.includes(warning));
+    const sentence = `FLY_AFFINITY_${name} wins over ${name}, which has another value`;
+    const isOfApps = /^(PORT|HOST|LOG_LEVEL|OTEL_.*)$/.test(name);
+    assert.equal(both.warnings.includes(sentence), !isOfApps);
+    assert.deepEqual(describeOverrides({ ...prefixed, [name]: '!' }), [sentence]);
   });
 }
 
@@ -101,11 +103,16 @@ test('both names with the same value, or an empty one, cause no warning', () => 
 
 test('one warning names all settings that have two values, and none of the values', () => {
   const { warnings } = parsed({
-    ...{ FLY_AFFINITY_HOST: '::1', HOST: '0.0.0.0', FLY_AFFINITY_PORT: '8000', PORT: '3000' },
+    ...{
+      FLY_AFFINITY_HOST: '::1',
+      HOST: '0.0.0.0',
+      FLY_AFFINITY_PEER_PORT: '8001',
+      PEER_PORT: '1',
+    },
     ...{ FLY_AFFINITY_ADMIN_TOKEN: '0123456789abcdef', ADMIN_TOKEN: 's3cret' },
   });
   assert.deepEqual(warnings, [
-    'FLY_AFFINITY_PORT, FLY_AFFINITY_HOST, FLY_AFFINITY_ADMIN_TOKEN win over PORT, HOST, ADMIN_TOKEN, which have other values',
+    'FLY_AFFINITY_PEER_PORT, FLY_AFFINITY_ADMIN_TOKEN win over PEER_PORT, ADMIN_TOKEN, which have other values',
   ]);
 });
 
