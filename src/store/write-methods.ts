@@ -129,3 +129,43 @@ export async function performWrite(store: SessionStore, write: Write): Promise<O
       return { after: undefined, hasTakenEffect: await store.delete(write.key, write.ifMachine) };
   }
 }
+
+export interface CumulativeCounts {
+  /**
+   * The counts of a store that may be replaced, plus those of its wrapper (`beside`). `held` is the store's,
+   * undefined if the store was not asked: then the previous values stay.
+   */
+  add(
+    store: object | undefined,
+    held: StoreMetrics | undefined,
+    beside: StoreCounters,
+  ): StoreCounters;
+}
+
+const COUNTED = ['lookups', 'upserts', 'deletes', 'errors'] as const;
+type Counts = Record<(typeof COUNTED)[number], number>;
+
+const NONE: Counts = { lookups: 0, upserts: 0, deletes: 0, errors: 0 };
+
+export function createCumulativeCounts(): CumulativeCounts {
+  let ofFormer = NONE;
+  let ofLast: StoreMetrics | undefined;
+  let last: object | undefined;
+  return {
+    add: (store, held, beside) => {
+      if (held) {
+        if (store !== last && ofLast) ofFormer = sum(ofFormer, ofLast);
+        last = store;
+        ofLast = held;
+      }
+      const counts = sum(sum(ofFormer, ofLast ?? NONE), beside);
+      return { ...counts, lastCleanupAt: ofLast?.lastCleanupAt ?? beside.lastCleanupAt };
+    },
+  };
+}
+
+function sum(some: Counts, more: Counts): Counts {
+  const total = { ...NONE };
+  for (const name of COUNTED) total[name] = some[name] + more[name];
+  return total;
+}

@@ -7,7 +7,7 @@ import {
   type ResilientOptions,
   type ResilientStore,
 } from '../../src/store/resilient/resilient-store.ts';
-import type { Conflict } from '../../src/store/resilient/outbox.ts';
+import type { Conflict } from '../../src/store/resilient/pending-change.ts';
 import type { TestClock } from '../support/clock.ts';
 import { machineId } from '../support/ids.ts';
 

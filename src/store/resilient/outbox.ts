@@ -7,7 +7,7 @@
  *                   ├ no room ─> the oldest of the weakest origin: dropped, counted
  *                   └ expired, in the store too ─> gone
  */
-import type { Binding, MachineId, SessionKey } from '../../session.ts';
+import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import {
   type WriteBackResult,
@@ -18,13 +18,15 @@ import {
 } from '../store.ts';
 import { withinTime } from '../time-limit.ts';
 import {
-  type Journal,
   changeAfter,
   changeToBinding,
   seenThrough,
   flushChange,
+  worthOf,
+  type Conflict,
   type PendingChange,
 } from './pending-change.ts';
+import type { Journal } from './journal.ts';
 import { applyWrite, type Outcome, type Write } from '../rules.ts';
 import type { LocalCopy } from './local-copy.ts';
 
@@ -51,17 +53,15 @@ export interface OutboxOptions {
   readonly onRejected: (error: unknown) => void;
 }
 
-export interface Conflict {
-  readonly key: SessionKey;
-  /** The owner of the session according to the change accepted here. */
-  readonly accepted: MachineId;
-  /** The owner according to the store. */
-  readonly owner: MachineId;
-}
-
 interface Entry {
   readonly change: PendingChange;
   readonly queuedAt: number;
+}
+
+/** `mayGoOn`: its time is not up. */
+interface Flush {
+  readonly store: SessionStore;
+  readonly mayGoOn: () => boolean;
 }
 
 interface Failure {
@@ -73,9 +73,7 @@ interface Failure {
 const FLUSH_LIMIT_MS = 10_000;
 /** How long the writes of a key wait for its flush. */
 const TURN_LIMIT_MS = 1_000;
-/**
- * The part of the bound by which it may be exceeded: finding the oldest weak change means a scan.
- */
+/** The part of the bound by which it may be exceeded: finding the oldest weak change means a scan. */
 const SLACK = 1 / 100;
 /** An operator may be fixing the cause. */
 const MAX_REFUSALS = 3;
@@ -115,11 +113,10 @@ export class Outbox {
 
   /** Queued changes that have not expired. */
   *bindings(): IterableIterator<Binding> {
-    for (const { change: change } of this.#entries.values()) {
+    const { clock } = this.#options;
+    for (const { change } of this.#entries.values()) {
       const { then } = change;
-      if (then.kind === 'bind' && then.binding.expiresAt > this.#options.clock.now()) {
-        yield then.binding;
-      }
+      if (then.kind === 'bind' && then.binding.expiresAt > clock.now()) yield then.binding;
     }
   }
 
@@ -155,9 +152,10 @@ export class Outbox {
     const { clock } = this.#options;
     const chosen = this.#oldest(maxCount);
     let isOver = false;
-    const telling = chosen.map(([key, entry]) => this.#flushOne(store, key, entry, () => !isOver));
+    const flush: Flush = { store, mayGoOn: () => !isOver };
+    const flushing = chosen.map(([key, entry]) => this.#flushOne(flush, key, entry));
     try {
-      const results = await withinTime(clock, FLUSH_LIMIT_MS, Promise.all(telling), FLUSHING);
+      const results = await withinTime(clock, FLUSH_LIMIT_MS, Promise.all(flushing), FLUSHING);
       const failures = results.filter((failure) => failure !== undefined);
       if (failures.length > 0) await this.#judge(store, failures);
       return chosen.length - failures.length;
@@ -168,8 +166,7 @@ export class Outbox {
 
   /** Forgets expired changes. Never rejects. */
   async cleanup(): Promise<void> {
-    for (const [key, { change: change }] of this.#entries)
-      if (this.#isOutdated(change)) this.#remove(key);
+    for (const [key, { change }] of this.#entries) if (this.#isOutdated(change)) this.#remove(key);
     await this.#options.journal.tidy();
   }
 
@@ -186,7 +183,7 @@ export class Outbox {
 
   #put(key: SessionKey, change: PendingChange): void {
     const queuedAt = this.#entries.get(key)?.queuedAt ?? this.#options.clock.monotonicMs();
-    this.#entries.set(key, { change: change, queuedAt });
+    this.#entries.set(key, { change, queuedAt });
     const { maxKeys } = this.#options;
     if (this.#entries.size > Math.floor(maxKeys * (1 + SLACK))) this.#dropExcess();
   }
@@ -203,7 +200,7 @@ export class Outbox {
     const excess = this.#entries.size - this.#options.maxKeys;
     const now = this.#options.clock.now();
     const ranked: SessionKey[][] = Array.from({ length: EVICTION_ORDER.length + 1 }, () => []);
-    for (const [key, { change: change }] of this.#entries) {
+    for (const [key, { change }] of this.#entries) {
       const alike = ranked[change.until <= now ? 0 : 1 + worthOf(change)];
       if (alike && alike.length < excess) alike.push(key);
     }
@@ -229,15 +226,10 @@ export class Outbox {
     return oldest;
   }
 
-  async #flushOne(
-    store: SessionStore,
-    key: SessionKey,
-    entry: Entry,
-    mayGoOn: () => boolean,
-  ): Promise<Failure | undefined> {
+  async #flushOne(flush: Flush, key: SessionKey, entry: Entry): Promise<Failure | undefined> {
     try {
-      if (this.#overtaken.has(key)) await this.#flushAlone(store, key, mayGoOn);
-      else await this.#flushEntry(store, key, entry, mayGoOn);
+      if (this.#overtaken.has(key)) await this.#flushAlone(flush, key);
+      else await this.#flushEntry(flush, key, entry);
       return undefined;
     } catch (error) {
       return { key, error };
@@ -245,26 +237,21 @@ export class Outbox {
   }
 
   /** Without a turn of its own, a key that is written all the time would never be flushed. */
-  async #flushAlone(store: SessionStore, key: SessionKey, mayGoOn: () => boolean): Promise<void> {
+  async #flushAlone(flush: Flush, key: SessionKey): Promise<void> {
     const { clock, inTurn } = this.#options;
     const flushing: Promise<void>[] = [];
     await inTurn(key, async () => {
       const entry = this.#entries.get(key);
-      if (!entry || !mayGoOn()) return;
-      const flush = this.#flushEntry(store, key, entry, mayGoOn);
-      flushing.push(flush);
+      if (!entry || !flush.mayGoOn()) return;
+      const flushed = this.#flushEntry(flush, key, entry);
+      flushing.push(flushed);
       // The flush may take longer; the writes of the key then no longer wait.
-      await withinTime(clock, TURN_LIMIT_MS, flush, FLUSHING).catch(() => undefined);
+      await withinTime(clock, TURN_LIMIT_MS, flushed, FLUSHING).catch(() => undefined);
     });
     await Promise.all(flushing);
   }
 
-  async #flushEntry(
-    store: SessionStore,
-    key: SessionKey,
-    entry: Entry,
-    mayGoOn: () => boolean,
-  ): Promise<void> {
+  async #flushEntry({ store, mayGoOn }: Flush, key: SessionKey, entry: Entry): Promise<void> {
     const held = await flushChange(store, key, entry.change, this.#options.clock.now(), mayGoOn);
     // A late flush is repeated.
     if (!mayGoOn()) return;
@@ -272,25 +259,21 @@ export class Outbox {
     if (current === entry) {
       this.#remove(key);
       this.#onFlushed(key, entry.change, held);
-    } else if (current) {
-      this.#overtaken.add(key);
-    }
+    } else if (current) this.#overtaken.add(key);
   }
 
   #onFlushed(key: SessionKey, { then }: PendingChange, held: Binding | undefined): void {
-    const { localCopy, onFlushed: onWritten } = this.#options;
+    const { localCopy, onFlushed } = this.#options;
     if (held) localCopy.remember(held);
     else localCopy.forget(key);
-    if (then.kind !== 'bind' || !held || held.machine === then.binding.machine) {
-      onWritten('written');
-      return;
-    }
-    onWritten('conflict', { key, accepted: then.binding.machine, owner: held.machine });
+    const accepted = then.kind === 'bind' ? then.binding.machine : undefined;
+    if (accepted === undefined || !held || held.machine === accepted) onFlushed('written');
+    else onFlushed('conflict', { key, accepted, owner: held.machine });
   }
 
   /** A store that rejects one binding for good, and takes others, must still receive the others. */
   async #judge(store: SessionStore, failures: readonly Failure[]): Promise<void> {
-    const { clock, probe, onRejected: onRefused } = this.#options;
+    const { clock, probe, onRejected } = this.#options;
     const failing = failures.find(({ error }) => !isRefusal(error));
     if (failing) throw failing.error;
     await withinTime(clock, FLUSH_LIMIT_MS, probe(store), FLUSHING);
@@ -299,7 +282,7 @@ export class Outbox {
       this.#refusals.set(key, refusals);
       if (refusals < MAX_REFUSALS) continue;
       this.#drop(key);
-      onRefused(error);
+      onRejected(error);
     }
   }
 
@@ -309,10 +292,6 @@ export class Outbox {
 }
 
 const FLUSHING = 'flushing changes to the session store';
-
-function worthOf({ then }: PendingChange): number {
-  return EVICTION_ORDER.indexOf(then.kind === 'bind' ? then.binding.origin : 'adopted');
-}
 
 function isRefusal(error: unknown): boolean {
   return error instanceof StoreError && error.code === 'fatal';

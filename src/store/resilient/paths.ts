@@ -60,9 +60,7 @@ export class WritePath {
     this.#limit = createTimeLimit(options.clock, WRITE_LIMIT_MS, 'a write');
   }
 
-  /**
-   * Rejects only on a defect: if the store does not take the write in time, it is accepted here.
-   */
+  /** Rejects only on a defect: if the store does not take the write in time, it is accepted here. */
   write(write: Write): Promise<Outcome> {
     return this.#inFlight.run(write, () => this.#perform(write));
   }
@@ -97,9 +95,7 @@ export class WritePath {
     return this.#inFlight.beginRead(key);
   }
 
-  /**
-   * The value of `found` once all pending writes are applied: writing them twice changes nothing.
-   */
+  /** The value of `found` once all pending writes are applied: writing them twice changes nothing. */
   seeThrough({ change, writes }: Unwritten, found: Lookup): Lookup {
     const now = this.#options.clock.now();
     const seen = change ? seenThrough(change, found, now) : found;
@@ -157,10 +153,7 @@ export class WritePath {
     return true;
   }
 
-  /**
-   * The local copy follows the store. False if the store should have known the binding, and did
-   * not.
-   */
+  /** The local copy follows the store. False if the store should have known the binding, and did not. */
   #follow(write: Write, { after, hasTakenEffect }: Outcome): boolean {
     const { localCopy, supervisor } = this.#parts;
     if (after) {
@@ -294,9 +287,7 @@ export class ReadPath {
     return !isShared && this.#parts.supervisor.status.awayMs() >= ttlMs;
   }
 
-  /**
-   * A key that has no pending write. Restores a binding that the store may have forgotten first.
-   */
+  /** A key that has no pending write. Restores a binding that the store may have forgotten first. */
   #onFound(key: SessionKey, found: Exclude<Lookup, 'unknown'>): Lookup {
     const { localCopy, supervisor } = this.#parts;
     const known = supervisor.status.mayHaveForgotten() ? localCopy.find(key) : undefined;

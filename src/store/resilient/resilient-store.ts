@@ -20,11 +20,17 @@ import {
 } from '../store.ts';
 import { addCopiesTo, pagesOf } from '../peer-pages.ts';
 import { withinTime } from '../time-limit.ts';
-import { createStoreCounters, createWriteMethods, type StoreCounters } from '../write-methods.ts';
-import { createJournal, NO_JOURNAL, type Journal } from './pending-change.ts';
+import {
+  createCumulativeCounts,
+  createStoreCounters,
+  createWriteMethods,
+  type StoreCounters,
+} from '../write-methods.ts';
+import { createJournal, NO_JOURNAL, type Journal } from './journal.ts';
 import { createLocalCopy, type LocalCopy } from './local-copy.ts';
-import { Outbox, type Conflict, type OutboxOptions } from './outbox.ts';
-import { createCumulativeCounts, probeWrites } from './status.ts';
+import { Outbox, type OutboxOptions } from './outbox.ts';
+import type { Conflict } from './pending-change.ts';
+import { probeWrites } from './status.ts';
 import { StoreSupervisor, type StoreSupervisorOptions } from './supervisor.ts';
 import { ReadPath, WritePath, type WritePathOptions } from './paths.ts';
 

@@ -3,9 +3,8 @@
  * open store itself, with a circuit breaker for its reads and one for its writes.
  */
 import type { Clock } from '../../clock.ts';
-import { type StoreHealth, StoreError, type StoreMetrics, type SessionStore } from '../store.ts';
+import { type StoreHealth, StoreError, type SessionStore } from '../store.ts';
 import type { Outbox } from './outbox.ts';
-import type { StoreCounters } from '../write-methods.ts';
 import { createCircuitBreaker, type CircuitBreaker } from '../../resilience.ts';
 import type { MachineId, SessionKey } from '../../session.ts';
 import { withinTime } from '../time-limit.ts';
@@ -141,46 +140,6 @@ export class StoreStatus {
       writeBack: { depth, ageMs: this.#options.outbox.ageMs(), isDurable },
     };
   }
-}
-
-export interface CumulativeCounts {
-  /**
-   * The store's counts plus what this wrapper did. `held` is the store's, undefined if the store
-   * was not asked: then the previous values stay.
-   */
-  add(
-    store: object | undefined,
-    held: StoreMetrics | undefined,
-    beside: StoreCounters,
-  ): StoreCounters;
-}
-
-const COUNTED = ['lookups', 'upserts', 'deletes', 'errors'] as const;
-type Counts = Record<(typeof COUNTED)[number], number>;
-
-const NONE: Counts = { lookups: 0, upserts: 0, deletes: 0, errors: 0 };
-
-export function createCumulativeCounts(): CumulativeCounts {
-  let ofFormer = NONE;
-  let ofLast: StoreMetrics | undefined;
-  let last: object | undefined;
-  return {
-    add: (store, held, beside) => {
-      if (held) {
-        if (store !== last && ofLast) ofFormer = sum(ofFormer, ofLast);
-        last = store;
-        ofLast = held;
-      }
-      const counts = sum(sum(ofFormer, ofLast ?? NONE), beside);
-      return { ...counts, lastCleanupAt: ofLast?.lastCleanupAt ?? beside.lastCleanupAt };
-    },
-  };
-}
-
-function sum(some: Counts, more: Counts): Counts {
-  const total = { ...NONE };
-  for (const name of COUNTED) total[name] = some[name] + more[name];
-  return total;
 }
 
 /** The callbacks of an opened store. */

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { SessionKey } from '../../../src/session.ts';
 import { type WriteBackResult, StoreError, type SessionStore } from '../../../src/store/store.ts';
-import { NO_JOURNAL } from '../../../src/store/resilient/pending-change.ts';
+import { NO_JOURNAL } from '../../../src/store/resilient/journal.ts';
 import type { Write } from '../../../src/store/rules.ts';
 import { createLocalCopy, type LocalCopy } from '../../../src/store/resilient/local-copy.ts';
 import { Outbox } from '../../../src/store/resilient/outbox.ts';
