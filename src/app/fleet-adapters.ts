@@ -7,12 +7,8 @@ import {
   watchForOtherMachines,
   watchForUnreadableFleet,
 } from '../fleet/directory.ts';
-import {
-  createDnsDirectory,
-  type DnsDirectoryOptions,
-  createDnsResolver,
-  lookupHost,
-} from '../fleet/dns-directory.ts';
+import { createDnsDirectory, type DnsDirectoryOptions } from '../fleet/dns-directory.ts';
+import { createDnsResolver, lookupHost } from '../fleet/dns-resolver.ts';
 import { startFleetJoin, type FleetJoin, type JoinOptions } from '../fleet/join/join.ts';
 import { Liveness } from '../fleet/liveness.ts';
 import { loadUndici, type LoadUndici } from '../fleet/peer-client.ts';

@@ -1,4 +1,6 @@
 /** Compares this Machine's clock with those of the Machines and the database that the doctor probes. */
+import type { MachineId } from '../session.ts';
+import type { ProbeResponse } from './probe.ts';
 import { note, ok, warning, type Finding } from './report.ts';
 
 export interface ClockFacts {
@@ -44,4 +46,13 @@ export function compareClock(
 ): ClockFacts {
   const offsetMs = theirMs + precisionMs / 2 - (request.atMs + request.roundTripMs / 2);
   return { whose, offsetMs, toleranceMs: (precisionMs + request.roundTripMs) / 2 };
+}
+
+/** A `Date` field has no fractions. */
+const DATE_PRECISION_MS = 1_000;
+
+/** The clock of a Machine, if its response has a time. */
+export function clockOf(machine: MachineId, response: ProbeResponse): ClockFacts[] {
+  if (response.kind === 'failed' || response.dateMs === undefined) return [];
+  return [compareClock(machine, response.dateMs, DATE_PRECISION_MS, response)];
 }

@@ -1,16 +1,98 @@
 /**
- * Probes the shared database: version, schema, privileges and clock. Writes nothing and loads no
+ * Checks the shared database: version, schema, privileges, clock and speed. Writes nothing and loads no
  * script. Imports a client library only when it is used, as the store does.
  */
 import type { Clock } from '../clock.ts';
 import type { StoreUrl } from '../config/parsers.ts';
 import { errorCodeOf, withTimeout } from './probe.ts';
-import type { ProbedDatabase, DatabaseRemark } from './store.ts';
+import { type Finding, error, ok, warning } from './report.ts';
 import { StoreError } from '../store/store.ts';
-import { compareClock } from './clock-offset.ts';
+import { compareClock, type ClockFacts } from './clock-offset.ts';
 import type { PostgresPool } from '../store/postgres/pool.ts';
 import { POSTGRES_SCHEMA_VERSION } from '../store/postgres/schema.ts';
 import type { RedisLink } from '../store/redis/link.ts';
+
+export type DatabaseFacts =
+  | { readonly kind: 'unusable'; readonly reason: string }
+  | {
+      readonly kind: 'usable';
+      readonly roundTripMs: number;
+      readonly remarks: readonly DatabaseRemark[];
+    };
+
+/** What the probe found, and the clock of the database for comparison. */
+export interface ProbedDatabase {
+  readonly facts: DatabaseFacts;
+  readonly clocks: readonly ClockFacts[];
+}
+
+export type DatabaseRemark =
+  | { readonly kind: 'old-version'; readonly version: string; readonly oldest: string }
+  | { readonly kind: 'read-only' }
+  | { readonly kind: 'evicts'; readonly policy: string }
+  | { readonly kind: 'may-not-create' }
+  | { readonly kind: 'newer-schema'; readonly version: number };
+
+const SLOW_MS = 250;
+
+/** `name`: without credentials. */
+export function checkDatabase(name: string, facts: DatabaseFacts): Finding[] {
+  if (facts.kind === 'unusable') {
+    return [
+      error(
+        `The sidecar cannot use ${name}: ${facts.reason}.`,
+        'It keeps session records in memory, and queries the other Machines for every session that it does not know.',
+        'start the database, or correct SESSION_STORE_URL',
+      ),
+    ];
+  }
+  const { roundTripMs, remarks } = facts;
+  const latency = `${name} responds in ${Math.round(roundTripMs)} ms.`;
+  const speed =
+    roundTripMs <= SLOW_MS
+      ? ok(latency)
+      : warning(
+          latency,
+          'The first request of a session waits that long if this Machine does not know the session.',
+          'a database in the region of the Machines',
+        );
+  return [speed, ...remarks.map((remark) => checkRemark(name, remark))];
+}
+
+function checkRemark(name: string, remark: DatabaseRemark): Finding {
+  switch (remark.kind) {
+    case 'old-version':
+      return error(
+        `${name} has version ${remark.version}.`,
+        `The store needs version ${remark.oldest} or newer.`,
+        `upgrade to ${remark.oldest} or newer`,
+      );
+    case 'read-only':
+      return error(
+        `${name} is read-only.`,
+        'It is a replica, or configured read-only: new sessions stay in memory and never reach it.',
+        'the address of the primary in SESSION_STORE_URL',
+      );
+    case 'evicts':
+      return warning(
+        `${name} evicts keys when its memory is full (${remark.policy}).`,
+        'It would evict live sessions. The sidecars remove expired ones.',
+        'maxmemory-policy noeviction',
+      );
+    case 'may-not-create':
+      return error(
+        `${name} does not have the tables, and its user may not create them.`,
+        'The first sidecar that starts must create them.',
+        'GRANT CREATE, USAGE ON SCHEMA public TO the user',
+      );
+    case 'newer-schema':
+      return warning(
+        `${name} has the schema of a newer version (${remark.version}).`,
+        'The sidecar uses it only if the newer version declared it compatible; else it keeps records in memory.',
+        'upgrade fly-affinity on every Machine to the newest version in use',
+      );
+  }
+}
 
 /** A deadline for the whole probe; each step has a shorter one. */
 const PROBE_TIMEOUT_MS = 8_000;

@@ -3,7 +3,7 @@ import type { Clock } from '../clock.ts';
 import type { Config, Environment } from '../config/config.ts';
 import { checkApp, probeApp } from './app.ts';
 import { type ClockFacts, checkClocks } from './clock-offset.ts';
-import { nameOfDatabase, probeDatabase } from './database.ts';
+import { checkDatabase, nameOfDatabase, probeDatabase } from './database.ts';
 import { checkDeployment } from './deployment.ts';
 import { checkEnv } from './env-section.ts';
 import { checkMonitoring } from './monitoring.ts';
@@ -32,8 +32,8 @@ import { checkServices } from './service.ts';
 import { checkStopping } from './stopping.ts';
 import { checkSettings, readSettings } from './settings.ts';
 import { checkSidecar, probeSidecar } from './sidecar.ts';
-import { checkDatabase, checkFile, probeFile, checkVolume, probeVolume } from './store.ts';
-import { createDnsResolver, lookupHost } from '../fleet/dns-directory.ts';
+import { checkFile, probeFile, checkVolume, probeVolume } from './store.ts';
+import { createDnsResolver, lookupHost } from '../fleet/dns-resolver.ts';
 import { APPLICATION_ID, SQLITE_SCHEMA_VERSION } from '../store/sqlite/schema.ts';
 
 export interface DiagnoseParts {

@@ -4,7 +4,7 @@
  */
 import type { Clock } from '../clock.ts';
 import { ASK_PATH, formatAsk, parseResponse } from '../fleet/messages.ts';
-import { compareClock, type ClockFacts } from './clock-offset.ts';
+import { clockOf, type ClockFacts } from './clock-offset.ts';
 import { sendProbe, type ProbeResponse, errorCodeOf, withTimeout } from './probe.ts';
 import type { MachineId } from '../session.ts';
 import { error, note, ok, warning, type Finding } from './report.ts';
@@ -283,7 +283,7 @@ export async function probePeers(
   return {
     peers: probes.map(({ machine, port, status }) => ({ machine, port, status })),
     clocks: probes.flatMap(({ machine, status, response }) =>
-      response && status.kind === 'sidecar' ? clockFrom(machine, response) : [],
+      response && status.kind === 'sidecar' ? clockOf(machine, response) : [],
     ),
   };
 }
@@ -297,12 +297,4 @@ function statusFrom(response: ProbeResponse, machine: MachineId): ProbedPeerStat
   return parsed.machine === machine
     ? { kind: 'sidecar' }
     : { kind: 'wrong-machine', machine: parsed.machine };
-}
-
-/** A `Date` field has no fractions. */
-const DATE_PRECISION_MS = 1_000;
-
-function clockFrom(machine: MachineId, response: ProbeResponse): ClockFacts[] {
-  if (response.kind === 'failed' || response.dateMs === undefined) return [];
-  return [compareClock(machine, response.dateMs, DATE_PRECISION_MS, response)];
 }

@@ -1,7 +1,7 @@
 /** The sessions that this Machine owns and announces to one peer, so that the peer need not query. */
 import type { MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
-import { outranks, type Claimant } from './claim-resolver.ts';
+import { outranks } from './claim-resolver.ts';
 import { formatAnnounce, MAX_KEYS, type Claim, type KeyResponse } from './messages.ts';
 
 export interface Announcement {
@@ -78,6 +78,23 @@ export class AnnouncementQueue {
     this.#options.onLost(1);
   }
 
+  /**
+   * Sends a batch past the queue, and waits for the response. Resolves to whether the peer has stored all of it;
+   * never rejects.
+   */
+  async sendNow(claims: ReadonlyMap<SessionKey, Claim>): Promise<boolean> {
+    const { self, send, onOutranked } = this.#options;
+    const bindings = [...claims].map(([key, claim]) => ({ key, claim }));
+    const responses = await send(formatAnnounce({ from: self, bindings }));
+    if (!responses) return false;
+    for (const [key, claim] of claims) {
+      const theirs = responses.get(key);
+      if (typeof theirs === 'object' && this.#isOutranked(key, claim, theirs))
+        onOutranked(key, theirs);
+    }
+    return ![...responses.values()].includes('unknown');
+  }
+
   /** This Machine no longer owns the session. */
   retract(key: SessionKey): void {
     this.#deferred.delete(key);
@@ -123,19 +140,16 @@ export class AnnouncementQueue {
     // Unless a newer one was added meanwhile.
     if (response === 'unknown' && !this.#deferred.has(key)) this.defer(key, announcement);
     if (typeof response !== 'object') return;
-    if (this.#isOutranked(key, announcement, response)) this.#options.onOutranked(key, response);
+    if (this.#isOutranked(key, announcement.claim, response))
+      this.#options.onOutranked(key, response);
     else if (!announcement.isRepeated) this.#options.onContested(key, announcement);
   }
 
-  #isOutranked(key: SessionKey, { claim }: Announcement, theirs: Claim): boolean {
+  /** Computed here too: a wrong response must not make this Machine release its session. */
+  #isOutranked(key: SessionKey, ours: Claim, theirs: Claim): boolean {
     const { self, peer } = this.#options;
-    return isOutranked(key, { ...claim, machine: self }, { ...theirs, machine: peer });
+    return outranks(key, { ...theirs, machine: peer }, { ...ours, machine: self });
   }
-}
-
-/** Computed here too: a wrong response must not make this Machine release its session. */
-export function isOutranked(key: SessionKey, ours: Claimant, theirs: Claimant): boolean {
-  return outranks(key, theirs, ours);
 }
 
 interface BatcherOptions<Key, Item> {

@@ -12,6 +12,32 @@ export interface Peer {
   readonly address?: string;
 }
 
+/** A peer with all of its addresses, in their canonical spelling. */
+export interface ListedPeer {
+  readonly peer: Peer;
+  readonly addresses: readonly string[];
+}
+
+/** A successful reading of the directory that listed this Machine. Monotonic times in ms. */
+export interface DirectoryReading {
+  readonly startedAtMs: number;
+  readonly endedAtMs: number;
+  readonly running: ReadonlySet<MachineId>;
+  /** Stopped and suspended ones too. */
+  readonly deployed: ReadonlySet<MachineId>;
+}
+
+/** With the running Machines of the fleet. */
+export interface Reading extends DirectoryReading {
+  readonly entries: readonly ListedPeer[];
+}
+
+/** It is called at the first address. */
+export function listedPeer(peer: Peer, addresses: readonly string[]): ListedPeer {
+  const [address] = addresses;
+  return { peer: address === undefined ? peer : { ...peer, address }, addresses };
+}
+
 /**
  * - `off`: there is no fleet, by configuration.
  * - `static`: the fleet is what the configuration lists.

@@ -2,7 +2,6 @@
  * The directory that reads Fly's private DNS
  * (https://fly.io/docs/networking/private-networking/#fly-io-internal-dns).
  */
-import { lookup, Resolver } from 'node:dns/promises';
 import type { MachineId } from '../session.ts';
 import type { Cancel, Clock } from '../clock.ts';
 import {
@@ -13,8 +12,16 @@ import {
   runningMachinesName,
 } from '../fly.ts';
 import { MachineAddresses, normalizeAddress } from './addresses.ts';
-import type { Directory, DirectoryStatus, Peer } from './directory.ts';
-import type { ListedPeer, Liveness } from './liveness.ts';
+import {
+  listedPeer,
+  type Directory,
+  type DirectoryStatus,
+  type ListedPeer,
+  type Peer,
+  type Reading,
+} from './directory.ts';
+import type { NameResolver } from './dns-resolver.ts';
+import type { Liveness } from './liveness.ts';
 
 export interface DnsDirectoryOptions {
   readonly self: MachineId;
@@ -44,11 +51,7 @@ const EARLY_READING_WAIT_MS = 300;
 /** A reading older than this many intervals is stale: the process was suspended, or readings hang. */
 const STALE_INTERVALS = 3;
 
-interface FleetReading {
-  readonly entries: readonly ListedPeer[];
-  readonly running: ReadonlySet<MachineId>;
-  readonly deployed: ReadonlySet<MachineId>;
-}
+type FleetReading = Omit<Reading, 'startedAtMs' | 'endedAtMs'>;
 
 /** The reading failed and proves nothing; the message states the cause. */
 class ReadingError extends Error {
@@ -258,9 +261,7 @@ class DnsDirectory implements Directory {
 
   #entryOf(machine: MachineId, addresses: readonly string[]): ListedPeer {
     const { appName, peerPort } = this.#options;
-    const [address] = addresses;
-    const peer = { machine, host: machineName(appName, machine), port: peerPort };
-    return { peer: address === undefined ? peer : { ...peer, address }, addresses };
+    return listedPeer({ machine, host: machineName(appName, machine), port: peerPort }, addresses);
   }
 
   #failed(error: unknown): DirectoryStatus {
@@ -282,42 +283,4 @@ class DnsDirectory implements Directory {
 function codeOf(error: unknown): string {
   if (!(error instanceof Error && 'code' in error)) return 'unknown error';
   return typeof error.code === 'string' ? error.code : 'unknown error';
-}
-
-/** Both reject if the name does not exist or no server responds. */
-interface NameResolver {
-  /** TXT records, each as the chunks of the DNS response. */
-  txt(name: string): Promise<string[][]>;
-  aaaa(name: string): Promise<string[]>;
-  /** Makes every query in flight reject. */
-  cancel(): void;
-}
-
-interface DnsResolverOptions {
-  /** `address:port` or `[address]:port` of the server; the system's servers unless given. */
-  readonly server?: string;
-  /** How long the first try waits for a response, in ms; later tries wait longer. */
-  readonly timeoutMs?: number;
-  readonly tries?: number;
-}
-
-/** A server of the private network responds in a millisecond; one that takes a second is down. */
-const TIMEOUT_MS = 1_000;
-const TRIES = 2;
-
-export function createDnsResolver(options: DnsResolverOptions = {}): NameResolver {
-  const { server, timeoutMs = TIMEOUT_MS, tries = TRIES } = options;
-  const resolver = new Resolver({ timeout: timeoutMs, tries });
-  if (server !== undefined) resolver.setServers([server]);
-  return {
-    txt: (name) => resolver.resolveTxt(name),
-    aaaa: (name) => resolver.resolve6(name),
-    cancel: () => resolver.cancel(),
-  };
-}
-
-/** Addresses of a host from the system's resolver, which includes the hosts file. Rejects if there are none. */
-export async function lookupHost(host: string): Promise<string[]> {
-  const found = await lookup(host, { all: true });
-  return found.map(({ address }) => address);
 }

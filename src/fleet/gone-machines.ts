@@ -9,6 +9,8 @@
  */
 import { detachedCopy, type MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
+import type { DirectoryReading } from './directory.ts';
+import { RecentMap } from './recent-map.ts';
 
 /** The shortest time from the end of one reading to the start of the next that can confirm it, in ms. */
 export const MIN_ABSENCE_MS = 10_000;
@@ -26,14 +28,9 @@ export const REFUSALS_IN_ROW_MS = 10_000;
  */
 const MAX_WATCHED = 10_000;
 
-/** A successful reading of the directory that listed this Machine. Monotonic times in ms. */
-export interface DirectoryReading {
-  readonly startedAtMs: number;
-  readonly endedAtMs: number;
-  readonly running: ReadonlySet<MachineId>;
-  /** Stopped and suspended ones too. */
-  readonly deployed: ReadonlySet<MachineId>;
-}
+/** How long a Machine that left the list is shown to operators, in ms. */
+const DEPARTED_MS = 600_000;
+const MAX_DEPARTED = 20;
 
 export interface GoneMachinesOptions {
   readonly clock: Clock;
@@ -45,6 +42,9 @@ export interface GoneMachinesOptions {
 export class GoneMachines {
   readonly #options: GoneMachinesOptions;
   readonly #absent: AbsentMachines;
+  #listed: ReadonlySet<MachineId> = new Set();
+  /** Machines that a reading no longer lists, for operators. */
+  readonly #departed: RecentMap<MachineId, true>;
   /** The end of the first of the readings in a row that have the Machine stopped, in monotonic ms. */
   #stoppedSinceMs: ReadonlyMap<MachineId, number> = new Map();
   #lastReadingMs = -Infinity;
@@ -52,15 +52,18 @@ export class GoneMachines {
 
   constructor(options: GoneMachinesOptions) {
     this.#options = options;
-    this.#absent = new AbsentMachines(options.clock, options.maxWatched ?? MAX_WATCHED);
+    const { clock, maxWatched = MAX_WATCHED } = options;
+    this.#absent = new AbsentMachines(clock, maxWatched);
+    this.#departed = new RecentMap({ clock, ttlMs: DEPARTED_MS, maxEntries: MAX_DEPARTED });
   }
 
   onReading({ startedAtMs, endedAtMs, running, deployed }: DirectoryReading): void {
-    this.#absent.onReading({
-      startedAtMs,
-      endedAtMs,
-      machines: new Set([...running, ...deployed]),
-    });
+    const machines = new Set([...running, ...deployed]);
+    this.#absent.onReading({ startedAtMs, endedAtMs, machines });
+    for (const machine of this.#listed)
+      if (!machines.has(machine)) this.#departed.set(machine, true);
+    for (const machine of machines) this.#departed.delete(machine);
+    this.#listed = machines;
     const before = this.#stoppedSinceMs;
     const stopped = [...deployed].filter((machine) => !running.has(machine));
     this.#stoppedSinceMs = new Map(
@@ -107,6 +110,11 @@ export class GoneMachines {
   /** All that the last reading lists so. */
   stopped(): MachineId[] {
     return [...this.#stoppedSinceMs.keys()];
+  }
+
+  /** Those that have left the list within the last ten minutes. */
+  departed(): MachineId[] {
+    return Array.from(this.#departed.entries(), ([machine]) => machine);
   }
 
   /** Whether all readings of ten seconds or more had it deployed and not running. */

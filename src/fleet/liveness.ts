@@ -25,8 +25,8 @@
 import { detachedCopy, type MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { normalizeAddress } from './addresses.ts';
-import type { Listing, Peer } from './directory.ts';
-import { GoneMachines, type DirectoryReading } from './gone-machines.ts';
+import type { ListedPeer, Listing, Peer, Reading } from './directory.ts';
+import { GoneMachines } from './gone-machines.ts';
 import type { PeerStatus } from './messages.ts';
 import { RecentMap } from './recent-map.ts';
 import { Responsiveness } from './responsiveness.ts';
@@ -50,16 +50,6 @@ export const LIVENESS_STATES = [
   'gone',
 ] as const;
 export type LivenessState = (typeof LIVENESS_STATES)[number];
-
-/** A peer with all of its addresses, in their canonical spelling. */
-export interface ListedPeer {
-  readonly peer: Peer;
-  readonly addresses: readonly string[];
-}
-
-export interface Reading extends DirectoryReading {
-  readonly entries: readonly ListedPeer[];
-}
 
 export interface LivenessOptions {
   /** This Machine, which its peers may report as asleep. */
@@ -86,9 +76,6 @@ export interface PlacementCandidate {
 
 /** How long requests are forwarded to a Machine that the edge could not reach, in ms. */
 export const UNREACHABLE_FROM_EDGE_MS = 10_000;
-/** How long a Machine that left the list is shown to operators, in ms. */
-const DEPARTED_MS = 600_000;
-const MAX_DEPARTED = 20;
 /** Far more than a fleet has: this Machine calls only Machines that the directory lists. */
 const MAX_MACHINES = 1_000;
 
@@ -97,10 +84,7 @@ export class Liveness {
   readonly #gone: GoneMachines;
   readonly #responsiveness: Responsiveness;
   readonly #unreachableFromEdge: RecentMap<MachineId, true>;
-  /** Machines that a reading no longer lists. */
-  readonly #departed: RecentMap<MachineId, true>;
   readonly #asleep = new Set<MachineId>();
-  #listed: ReadonlySet<MachineId> = new Set();
   #others: readonly Peer[] = [];
   #entryOf: ReadonlyMap<MachineId, ListedPeer> = new Map();
   #addresses: ReadonlySet<string> = new Set();
@@ -111,10 +95,8 @@ export class Liveness {
     this.#options = options;
     this.#gone = new GoneMachines({ clock, goneAfterMs });
     this.#responsiveness = new Responsiveness({ clock, onChange, maxMachines });
-    this.#unreachableFromEdge = new RecentMap({
-      ...{ clock, ttlMs: UNREACHABLE_FROM_EDGE_MS, maxEntries: maxMachines },
-    });
-    this.#departed = new RecentMap({ clock, ttlMs: DEPARTED_MS, maxEntries: MAX_DEPARTED });
+    const ttlMs = UNREACHABLE_FROM_EDGE_MS;
+    this.#unreachableFromEdge = new RecentMap({ clock, ttlMs, maxEntries: maxMachines });
   }
 
   // Evidence
@@ -123,10 +105,6 @@ export class Liveness {
   onReading(reading: Reading): void {
     this.onList(reading.entries);
     this.#gone.onReading(reading);
-    const listed = new Set([...reading.running, ...reading.deployed]);
-    for (const machine of this.#listed) if (!listed.has(machine)) this.#departed.set(machine, true);
-    for (const machine of listed) this.#departed.delete(machine);
-    this.#listed = listed;
   }
 
   /** The Machines of the fleet, from a list that does not state whether they run. */
@@ -279,9 +257,8 @@ export class Liveness {
   /** The other Machines that run and respond. */
   candidates(): PlacementCandidate[] {
     return this.#others.flatMap(({ machine }) => {
-      const isResponding = this.#responsiveness.isResponding(machine);
-      if (this.#asleep.has(machine)) return [];
-      if (!isResponding || this.#gone.hasRefusedForLong(machine)) return [];
+      if (this.#asleep.has(machine) || !this.isResponding(machine)) return [];
+      if (this.#gone.hasRefusedForLong(machine)) return [];
       // A Machine without a status has responded to another message: it has just started, or is busy.
       const { region, takesSessions = true } = this.#responsiveness.statusOf(machine) ?? {};
       return [{ machine, region, takesSessions }];
@@ -295,8 +272,6 @@ export class Liveness {
     );
   }
 
-  // The last list
-
   /** The same array until the next reading. */
   others(): readonly Peer[] {
     return this.#others;
@@ -308,9 +283,8 @@ export class Liveness {
 
   /** All that an operator may ask for: running, stopped, and those that have left in the last ten minutes. */
   allMachines(): MachineId[] {
-    const departed = Array.from(this.#departed.entries(), ([machine]) => machine);
     const running = this.#others.map(({ machine }) => machine);
-    return [...new Set([...running, ...this.#gone.stopped(), ...departed])];
+    return [...new Set([...running, ...this.#gone.stopped(), ...this.#gone.departed()])];
   }
 
   isPeerAddress(address: string): boolean {

@@ -1,9 +1,10 @@
 /** The query of all peers for one key, until each has responded or a timeout ends it. */
-import type { MachineId, SessionKey } from '../session.ts';
+import type { Binding, MachineId, SessionKey } from '../session.ts';
 import type { Cancel } from '../clock.ts';
 import { outranks, type Claimant } from './claim-resolver.ts';
 import type { Claim, KeyResponse } from './messages.ts';
 import type { PeerLink } from './peer-link.ts';
+import type { Source } from './rate-limits.ts';
 
 /** `none`: no peer owns the key. `inconclusive`: a peer has not responded, or its store can't tell. */
 export type PeerLookup =
@@ -21,6 +22,26 @@ export type PeerLookup =
   | { readonly kind: 'inconclusive'; readonly isShed?: true };
 
 export type OnPeerResponse = (machine: MachineId, response: KeyResponse) => void;
+
+export interface AskOptions {
+  /** Our own binding. An owner is then one whose claim outranks it, and `onOutranked` was called. */
+  readonly ownBinding?: Binding | undefined;
+  /** Called with the response of each peer until there is a result, including cached ones. */
+  readonly onResponse?: OnPeerResponse | undefined;
+  /** The source of the request behind this query. */
+  readonly source?: Source | undefined;
+  /**
+   * The owner is known and can't be reached. All its clients retry every second, each within its
+   * share, so they leave the reserve to new sessions.
+   */
+  readonly hasKnownOwner?: boolean | undefined;
+  /** Waits for late peers, as long as none is known to be unresponsive and few queries are in flight. */
+  readonly waitsForSlowPeers?: boolean | undefined;
+  /** Queries peers again that have just denied the key. */
+  readonly skipsCache?: boolean | undefined;
+  /** Does not store the responses. */
+  readonly isDryRun?: boolean | undefined;
+}
 
 export interface OwnerQueryOptions {
   readonly key: SessionKey;

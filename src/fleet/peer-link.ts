@@ -2,13 +2,12 @@
 import type { MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { createCircuitBreaker, type CircuitBreaker } from '../resilience.ts';
-import { AnnouncementQueue, type Announcement, Batcher, isOutranked } from './announcements.ts';
+import { AnnouncementQueue, type Announcement, Batcher } from './announcements.ts';
 import type { Peer } from './directory.ts';
 import type { Liveness } from './liveness.ts';
 import {
   ANNOUNCE_PATH,
   ASK_PATH,
-  formatAnnounce,
   formatAsk,
   formatStatus,
   MAX_KEYS,
@@ -23,7 +22,6 @@ import {
   createPeerClient,
   PeerStatusError,
   PeerTimeoutError,
-  type DialOutcome,
   type LoadUndici,
   type PeerClient,
 } from './peer-client.ts';
@@ -98,11 +96,16 @@ export class PeerLink {
   #isClosed = false;
 
   constructor(options: PeerLinkOptions) {
-    const { self, peer, clock, random, onOutranked, onContested } = options;
+    const { self, peer, clock, random, liveness, onOutranked, onContested } = options;
     this.machine = peer.machine;
     this.#options = options;
-    const onDialled = (outcome: DialOutcome): void => this.#onDialled(outcome);
-    this.#client = createPeerClient({ ...options, onDialled });
+    this.#client = createPeerClient({
+      ...options,
+      onDialled: (outcome) => {
+        if (outcome === 'connected') liveness.onConnected(this.machine);
+        else liveness.onConnectFailed(this.machine, outcome === 'refused');
+      },
+    });
     this.#breaker = createCircuitBreaker({ ...BREAKER, clock, random });
     this.#recentNos = new RecentMap({ ...RECENT_NOS, clock });
     this.#queries = new Batcher({ maxBatch: MAX_KEYS, send: (batch) => this.#sendQueries(batch) });
@@ -149,26 +152,9 @@ export class PeerLink {
     this.#announcements.retract(key);
   }
 
-  /**
-   * Announces a batch, and waits for the response. Resolves to whether the peer has stored all of it; never
-   * rejects.
-   */
-  async announceNow(claims: ReadonlyMap<SessionKey, Claim>): Promise<boolean> {
-    const { self, onOutranked } = this.#options;
-    const bindings = [...claims].map(([key, claim]) => ({ key, claim }));
-    const responses = await this.#call(ANNOUNCE_PATH, formatAnnounce({ from: self, bindings }));
-    if (!responses) return false;
-    for (const [key, claim] of claims) {
-      const theirs = responses.get(key);
-      if (typeof theirs !== 'object') continue;
-      const isLost = isOutranked(
-        key,
-        { ...claim, machine: self },
-        { ...theirs, machine: this.machine },
-      );
-      if (isLost) onOutranked(key, theirs);
-    }
-    return ![...responses.values()].includes('unknown');
+  /** See {@link AnnouncementQueue.sendNow}. */
+  announceNow(claims: ReadonlyMap<SessionKey, Claim>): Promise<boolean> {
+    return this.#announcements.sendNow(claims);
   }
 
   /** Drops connections that may be dead: this Machine was suspended. */
@@ -304,12 +290,6 @@ export class PeerLink {
     else if (status === 403) liveness.onNotListed(this.machine);
     else liveness.onMissedHeartbeat(this.machine);
     return status === 404;
-  }
-
-  #onDialled(outcome: DialOutcome): void {
-    const { liveness } = this.#options;
-    if (outcome === 'connected') liveness.onConnected(this.machine);
-    else liveness.onConnectFailed(this.machine, outcome === 'refused');
   }
 
   #assertSender<Message extends { readonly machine: MachineId }>(

@@ -8,16 +8,17 @@ import type { Liveness, LivenessState } from './liveness.ts';
 import { MAX_KEYS, type Claim, type PeerStatus } from './messages.ts';
 import {
   OwnerQuery,
+  type AskOptions,
   type OnPeerResponse,
   type OwnerQueryOptions,
   type PeerLookup,
 } from './owner-query.ts';
 import type { LoadUndici } from './peer-client.ts';
 import { PeerLink, QUERY_TIMEOUT_MS, RESPONSE_TIMEOUT_MS, type LinkLiveness } from './peer-link.ts';
-import { createFairShare, type Source, type TakeFairToken } from './rate-limits.ts';
+import { createFairShare, type TakeFairToken } from './rate-limits.ts';
 import { RecentMap } from './recent-map.ts';
 
-export type { OnPeerResponse, PeerLookup } from './owner-query.ts';
+export type { AskOptions, OnPeerResponse, PeerLookup } from './owner-query.ts';
 
 export interface Peers {
   /**
@@ -45,26 +46,6 @@ export interface Peers {
   ping(machine: MachineId): Promise<boolean>;
   /** Queries in flight end inconclusive; no timer or socket is left when it resolves. */
   stop(): Promise<void>;
-}
-
-export interface AskOptions {
-  /** Our own binding. An owner is then one whose claim outranks it, and `onOutranked` was called. */
-  readonly ownBinding?: Binding | undefined;
-  /** Called with the response of each peer until there is a result, including cached ones. */
-  readonly onResponse?: OnPeerResponse | undefined;
-  /** The source of the request behind this query. */
-  readonly source?: Source | undefined;
-  /**
-   * The owner is known and can't be reached. All its clients retry every second, each within its
-   * share, so they leave the reserve to new sessions.
-   */
-  readonly hasKnownOwner?: boolean | undefined;
-  /** Waits for late peers, as long as none is known to be unresponsive and few queries are in flight. */
-  readonly waitsForSlowPeers?: boolean | undefined;
-  /** Queries peers again that have just denied the key. */
-  readonly skipsCache?: boolean | undefined;
-  /** Does not store the responses. */
-  readonly isDryRun?: boolean | undefined;
 }
 
 export interface PeersOptions {

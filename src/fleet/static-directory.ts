@@ -2,8 +2,8 @@
 import type { MachineId } from '../session.ts';
 import type { Cancel, Clock } from '../clock.ts';
 import { MachineAddresses, normalizeAddress } from './addresses.ts';
-import type { Directory, Peer } from './directory.ts';
-import type { ListedPeer, Liveness } from './liveness.ts';
+import { listedPeer, type Directory, type ListedPeer, type Peer } from './directory.ts';
+import type { Liveness } from './liveness.ts';
 
 /** One Machine as configured: `host` is an IP address or a name. */
 export type StaticEntry = Pick<Peer, 'machine' | 'host' | 'port'>;
@@ -90,10 +90,7 @@ function listedPeers(
   entries: readonly StaticEntry[],
   addresses: ReadonlyMap<MachineId, readonly string[]>,
 ): ListedPeer[] {
-  return entries.map(({ machine, host, port }) => {
-    const ofMachine = addresses.get(machine) ?? [];
-    const [address] = ofMachine;
-    const peer = { machine, host, port };
-    return { peer: address === undefined ? peer : { ...peer, address }, addresses: ofMachine };
-  });
+  return entries.map(({ machine, host, port }) =>
+    listedPeer({ machine, host, port }, addresses.get(machine) ?? []),
+  );
 }

@@ -138,11 +138,8 @@ class WatchedUpstream implements UpstreamHealth {
   }
 
   #stayDown(state: State & { kind: 'down' }, reason: string): void {
-    this.#state = {
-      ...state,
-      reason,
-      reportedReasons: new Set([...state.reportedReasons, reason]),
-    };
+    const reportedReasons = new Set([...state.reportedReasons, reason]);
+    this.#state = { ...state, reason, reportedReasons };
     if (!state.reportedReasons.has(reason)) this.#options.onChange(this.status());
   }
 
@@ -205,11 +202,7 @@ export function createCheckProbe(
     : undefined;
   const options = {
     ...{ host: hostOf(origin), port: portOf(origin), path, agent: false },
-    headers: {
-      host: checkHost,
-      'user-agent': 'fly-affinity',
-      'x-forwarded-proto': 'https',
-    },
+    headers: { host: checkHost, 'user-agent': 'fly-affinity', 'x-forwarded-proto': 'https' },
   };
   return (signal) =>
     inTime(clock, signal, (finish) => {

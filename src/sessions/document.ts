@@ -17,6 +17,7 @@ import type { Binding, MachineId } from '../session.ts';
 import { asObject, parseJson } from '../json.ts';
 import { MachineIdSchema, SessionKeySchema, wholeNumber } from '../schemas.ts';
 import { EVICTION_ORDER } from '../store/store.ts';
+import { LineSplitter, type NumberedLine } from './line-splitter.ts';
 
 const FORMAT = 'fly-affinity-sessions';
 const VERSION = 1;
@@ -141,54 +142,6 @@ export class DocumentReader {
   #break(line: number, problem: string): DocumentItem {
     this.#state = 'broken';
     return { kind: 'broken', line, problem };
-  }
-}
-
-interface NumberedLine {
-  /** From 1. */
-  readonly number: number;
-  /** Undefined if the line is too long: it is dropped while it arrives. */
-  readonly text: string | undefined;
-}
-
-/** Splits bytes into lines. Reads them as latin-1: ASCII is expected, and no character can be split. */
-class LineSplitter {
-  readonly #maxLineBytes: number;
-  #number = 0;
-  #text = '';
-  #isTooLong = false;
-
-  constructor(maxLineBytes: number) {
-    this.#maxLineBytes = maxLineBytes;
-  }
-
-  /** The lines that the chunk completes. */
-  push(chunk: Buffer): NumberedLine[] {
-    const [first = '', ...others] = chunk.toString('latin1').split('\n');
-    this.#add(first);
-    return others.map((piece) => {
-      const line = this.#complete();
-      this.#add(piece);
-      return line;
-    });
-  }
-
-  /** The last line, if it has no line break. */
-  end(): NumberedLine[] {
-    return this.#text === '' && !this.#isTooLong ? [] : [this.#complete()];
-  }
-
-  #add(piece: string): void {
-    this.#isTooLong ||= this.#text.length + piece.length > this.#maxLineBytes;
-    this.#text = this.#isTooLong ? '' : this.#text + piece;
-  }
-
-  #complete(): NumberedLine {
-    this.#number += 1;
-    const line = { number: this.#number, text: this.#isTooLong ? undefined : this.#text };
-    this.#text = '';
-    this.#isTooLong = false;
-    return line;
   }
 }
 

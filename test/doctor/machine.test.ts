@@ -9,10 +9,9 @@ import {
   type ProbedPeerStatus,
 } from '../../src/doctor/fleet.ts';
 import { checkSidecar, type SidecarFacts } from '../../src/doctor/sidecar.ts';
+import { checkDatabase, type DatabaseRemark } from '../../src/doctor/database.ts';
 import {
-  checkDatabase,
   checkFile,
-  type DatabaseRemark,
   type FileFacts,
   checkVolume,
   type VolumeFacts,

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import type { Directory, DirectoryStatus } from '../../src/fleet/directory.ts';
-import { createDnsDirectory, createDnsResolver } from '../../src/fleet/dns-directory.ts';
+import { createDnsDirectory } from '../../src/fleet/dns-directory.ts';
+import { createDnsResolver } from '../../src/fleet/dns-resolver.ts';
 import { startDnsServer } from '../../src/simulator/dns.ts';
 import type { Liveness } from '../../src/fleet/liveness.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';

@@ -8,7 +8,8 @@ import {
   watchForOtherMachines,
   WARN_AFTER_MS,
 } from '../../src/fleet/directory.ts';
-import { createDnsDirectory, createDnsResolver } from '../../src/fleet/dns-directory.ts';
+import { createDnsDirectory } from '../../src/fleet/dns-directory.ts';
+import { createDnsResolver } from '../../src/fleet/dns-resolver.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { startScriptedDns, type ScriptedDns } from '../support/dns.ts';
 import { machineId } from '../support/ids.ts';

@@ -1,11 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
+import type { ListedPeer } from '../../src/fleet/directory.ts';
 import { MIN_ABSENCE_MS, REFUSALS_IN_ROW_MS } from '../../src/fleet/gone-machines.ts';
-import {
-  UNREACHABLE_FROM_EDGE_MS,
-  type ListedPeer,
-  type Liveness,
-} from '../../src/fleet/liveness.ts';
+import { UNREACHABLE_FROM_EDGE_MS, type Liveness } from '../../src/fleet/liveness.ts';
 import {
   NOT_LISTED_MS,
   NOT_LISTED_WAIT_MS,
