@@ -15,6 +15,7 @@ import {
   type Sampler,
 } from '@opentelemetry/sdk-trace';
 import type { Clock } from '../clock.ts';
+import { detachedCopy } from '../session.ts';
 import {
   BATCH_SPANS,
   MAX_WAITING_SPANS,
@@ -126,7 +127,10 @@ function parentOf({ replayedBy, traceParent }: ArrivedSpan): ParentSpan | undefi
 
 function contextOf(parent: ParentSpan | undefined): typeof ROOT_CONTEXT {
   if (!parent) return ROOT_CONTEXT;
-  const { traceId, spanId, isSampled } = parent;
+  const { isSampled } = parent;
+  // The span keeps them, and not the head that they were cut from.
+  const traceId = detachedCopy(parent.traceId);
+  const spanId = detachedCopy(parent.spanId);
   const traceFlags = isSampled ? TraceFlags.SAMPLED : TraceFlags.NONE;
   const context: SpanContext = { traceId, spanId, traceFlags, isRemote: true };
   return trace.setSpanContext(ROOT_CONTEXT, context);

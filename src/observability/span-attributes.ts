@@ -21,17 +21,26 @@ export function arrivalAttributes(request: ArrivedSpan): SpanAttributes {
   const isKnown = KNOWN_METHODS.has(method);
   return {
     'http.request.method': isKnown ? method : '_OTHER',
-    'http.request.method_original': isKnown ? undefined : method,
+    'http.request.method_original': isKnown ? undefined : kept(method),
     'url.scheme': scheme,
     ...serverAttributes(host),
-    'client.address': clientAddress,
+    'client.address': kept(clientAddress),
     'network.protocol.name': 'http',
     'network.protocol.version': `1.${minorVersion}`,
-    'user_agent.original': userAgent?.slice(0, MAX_CHARACTERS),
+    'user_agent.original': userAgent === undefined ? undefined : kept(userAgent),
   };
 }
 
-const MAX_CHARACTERS = 256;
+/** Of a path, with the mark where it was cut. */
+const MAX_CHARACTERS = 257;
+
+/**
+ * Spans wait, and the collector may be slow: of a request they keep short copies. In V8 a slice refers to the whole
+ * head that it was cut from.
+ */
+function kept(text: string): string {
+  return Buffer.from(text.slice(0, MAX_CHARACTERS)).toString();
+}
 
 /** `Host`: a name or an address, in brackets if it is one of IPv6, and perhaps a port. */
 const HOST = /^(\[[^\]]*\]|[^:]*)(?::(\d{1,5}))?$/;
@@ -40,7 +49,7 @@ function serverAttributes(host: string | undefined): SpanAttributes {
   const [, address = '', port = ''] = HOST.exec(host ?? '') ?? [];
   if (address === '') return {};
   return {
-    'server.address': address.replace(/^\[(.*)\]$/, '$1'),
+    'server.address': kept(address.replace(/^\[(.*)\]$/, '$1')),
     'server.port': port === '' ? undefined : Number(port),
   };
 }
@@ -48,7 +57,7 @@ function serverAttributes(host: string | undefined): SpanAttributes {
 export function endAttributes(request: EndedSpan): SpanAttributes {
   const { path, status, decision, why, reason, session, protocol, owner, requestId } = request;
   return {
-    'url.path': path,
+    'url.path': kept(path),
     'http.response.status_code': status > 0 ? status : undefined,
     'error.type': isServerError(status) ? String(status) : undefined,
     'fly_affinity.decision': decision,
@@ -56,8 +65,8 @@ export function endAttributes(request: EndedSpan): SpanAttributes {
     'fly_affinity.reason': reason,
     'fly_affinity.session': session,
     'fly_affinity.protocol': protocol,
-    'fly_affinity.owner': owner,
-    'fly_affinity.request_id': requestId,
+    'fly_affinity.owner': owner === undefined ? undefined : kept(owner),
+    'fly_affinity.request_id': kept(requestId),
   };
 }
 

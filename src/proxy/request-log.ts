@@ -45,7 +45,7 @@ export function createRequestLog(
   return (line) =>
     logger.info(
       {
-        requestId: shorten(line.requestId, MAX_REQUEST_ID_CHARACTERS),
+        requestId: loggedRequestId(line.requestId),
         traceId: line.traceId,
         method: shorten(line.method, MAX_PATH_CHARACTERS),
         path: loggedPath(line.target, line.head, maskPath),
@@ -60,6 +60,11 @@ export function createRequestLog(
       },
       REQUEST_MESSAGE,
     );
+}
+
+/** The client may have written it. */
+export function loggedRequestId(requestId: string): string {
+  return shorten(requestId, MAX_REQUEST_ID_CHARACTERS);
 }
 
 /** Without what may be a credential. */

@@ -8,7 +8,7 @@ import type { RequestHead } from '../protocols/heads.ts';
 import type { PathMask } from '../protocols/id-locations.ts';
 import type { EdgeFields } from '../routing/facts.ts';
 import type { Routed } from '../routing/route.ts';
-import { createRequestLog, loggedPath } from './request-log.ts';
+import { createRequestLog, loggedPath, loggedRequestId } from './request-log.ts';
 import type { SeenProtocols } from './seen-protocols.ts';
 import { whyLost, whyUnavailable } from './sidecar-response.ts';
 
@@ -246,7 +246,7 @@ export class RequestRecord {
     const { routed, statusCode } = this;
     const ids = routed?.ids;
     span.end({
-      requestId,
+      requestId: loggedRequestId(requestId),
       path: loggedPath(head.target, head, this.#recorder.parts.maskPath),
       status: statusCode === CLIENT_DISCONNECTED ? 0 : statusCode,
       decision: routed?.decision.kind,

@@ -18,6 +18,7 @@ import {
 import { until } from '../fleet/support.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { startCollector } from '../support/collector.ts';
+import { heldAfter } from '../support/held-bytes.ts';
 import { createMemoryLog, type MemoryLog } from '../support/log.ts';
 
 const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736';
@@ -130,6 +131,26 @@ test('a span has the times of the clock', async (t) => {
     ['::1', 8080, 'https', '1.0'],
   );
   assert.equal(formatTraceParent(span), `00-${sent?.traceId}-${sent?.spanId}-01`);
+});
+
+test('a span that waits keeps nothing of a long head but short copies', async (t) => {
+  const collector = await startCollector(t);
+  const opened = open(collector.url);
+  const held = heldAfter(() => {
+    for (let i = 0; i < 100; i += 1) {
+      const head = Buffer.from(`00-${TRACE}-${SPAN}-01`.padEnd(1_000_000, 'x')).toString('latin1');
+      const [traceParent, long] = [head.slice(0, 55), head.slice(60)];
+      opened.tracing
+        .begin({ ...ARRIVED, traceParent, method: long, host: long, userAgent: long })
+        .end({ ...ENDED, requestId: head.slice(60, 90), path: head.slice(100, 300) });
+    }
+  });
+  assert.ok(held < 2_000_000, `${held} bytes`);
+  await stop(opened);
+  const [span] = collector.spans;
+  assert.deepEqual([span?.traceId, span?.parentId], [TRACE, SPAN]);
+  for (const value of Object.values(span?.attributes ?? {}))
+    assert.ok(String(value).length <= 257, String(value));
 });
 
 test('a request without a response is a span without a status', async (t) => {
