@@ -1,6 +1,7 @@
 /** What the settings of tracing mean. Values that have no effect are warnings: the app may know them. */
 import { SAMPLERS, type SamplerName, type TracingOptions } from '../observability/tracing.ts';
 import { isSet, PREFIX, withPlainNames, type Environment } from './environment.ts';
+import { OTEL_SETTINGS } from './otel-settings.ts';
 import type { SettingValues } from './settings.ts';
 
 export interface TracingConfig extends Omit<TracingOptions, 'resource'> {
@@ -82,25 +83,73 @@ export function warnAboutTracing(
   { tracing }: { readonly tracing: TracingConfig | undefined },
   env: Environment,
 ): string[] {
-  if (!tracing) return [];
   const plain = withPlainNames(env);
-  const { OTEL_TRACES_SAMPLER: sampler, OTEL_TRACES_SAMPLER_ARG: ratio } = plain;
-  const warnings: string[] = [];
+  if (!tracing) return warnWithoutEndpoint(env, plain);
+  const malformed = ['OTEL_EXPORTER_OTLP_HEADERS', 'OTEL_RESOURCE_ATTRIBUTES'].filter(
+    (name) => pairsOf(plain[name]).malformedCount > 0,
+  );
+  return [
+    ...warnAboutProtocol(tracing, env),
+    ...warnAboutPath(tracing),
+    ...warnAboutDisabled(plain),
+    ...warnAboutSampler(tracing, plain),
+    ...malformed.map(
+      (name) => `${name} must be name=value,name=value, percent-encoded: a part is ignored`,
+    ),
+  ];
+}
+
+/** With the prefix they are meant for the sidecar; without it, the app may send its traces elsewhere. */
+function warnWithoutEndpoint(env: Environment, plain: Environment): string[] {
+  if (isSet(plain.OTEL_EXPORTER_OTLP_ENDPOINT)) return [];
+  return Object.keys(OTEL_SETTINGS)
+    .filter((name) => name !== 'OTEL_SDK_DISABLED' && isSet(env[`${PREFIX}${name}`]))
+    .map(
+      (name) =>
+        `${name} has no effect: OTEL_EXPORTER_OTLP_ENDPOINT is not set, so the sidecar sends no traces`,
+    );
+}
+
+const GRPC_PORT = '4317';
+const USE_HTTP =
+  'the sidecar sends its traces by HTTP: set FLY_AFFINITY_OTEL_EXPORTER_OTLP_ENDPOINT to a port for HTTP, 4318 as a rule';
+
+function warnAboutProtocol({ url }: TracingConfig, env: Environment): string[] {
   const isOfApp = !isSet(env[`${PREFIX}OTEL_EXPORTER_OTLP_ENDPOINT`]);
   if (isOfApp && env.OTEL_EXPORTER_OTLP_PROTOCOL === 'grpc')
-    warnings.push(
-      'OTEL_EXPORTER_OTLP_PROTOCOL is grpc, and the sidecar sends its traces by HTTP to OTEL_EXPORTER_OTLP_ENDPOINT: set FLY_AFFINITY_OTEL_EXPORTER_OTLP_ENDPOINT to a port for HTTP',
-    );
-  if (sampler && !samplerNamed(sampler))
-    warnings.push(
-      `OTEL_TRACES_SAMPLER is ${JSON.stringify(sampler)}, which the sidecar does not have: it uses ${DEFAULT_SAMPLER}`,
-    );
-  if (ratio && tracing.sampler.endsWith('traceidratio') && ratioOf(ratio) === undefined)
-    warnings.push(
-      `OTEL_TRACES_SAMPLER_ARG must be a number from 0 to 1, got ${JSON.stringify(ratio)}: every trace is sent`,
-    );
-  for (const name of ['OTEL_EXPORTER_OTLP_HEADERS', 'OTEL_RESOURCE_ATTRIBUTES'])
-    if (pairsOf(plain[name]).malformedCount > 0)
-      warnings.push(`${name} must be name=value,name=value, percent-encoded: a part is ignored`);
-  return warnings;
+    return [`OTEL_EXPORTER_OTLP_PROTOCOL is grpc, but ${USE_HTTP}`];
+  if (new URL(url).port !== GRPC_PORT) return [];
+  return [
+    `OTEL_EXPORTER_OTLP_ENDPOINT has port ${GRPC_PORT}, which takes gRPC as a rule, but ${USE_HTTP}`,
+  ];
+}
+
+function warnAboutPath({ url }: TracingConfig): string[] {
+  const [, endpoint] = /^(.*)\/v1\/traces\/v1\/traces$/.exec(url) ?? [];
+  if (endpoint === undefined) return [];
+  return [
+    `OTEL_EXPORTER_OTLP_ENDPOINT ends with /v1/traces, which the sidecar appends, so traces go to ${url}: set it to ${endpoint}`,
+  ];
+}
+
+function warnAboutDisabled({ OTEL_SDK_DISABLED: text }: Environment): string[] {
+  if (!isSet(text) || text.toLowerCase() === 'false') return [];
+  return [`OTEL_SDK_DISABLED must be true or false, got ${JSON.stringify(text)}: traces are sent`];
+}
+
+function warnAboutSampler(tracing: TracingConfig, plain: Environment): string[] {
+  const { OTEL_TRACES_SAMPLER: name, OTEL_TRACES_SAMPLER_ARG: ratio } = plain;
+  if (isSet(name) && !samplerNamed(name))
+    return [
+      `OTEL_TRACES_SAMPLER is ${JSON.stringify(name)}, which the sidecar does not have: it uses ${DEFAULT_SAMPLER}`,
+    ];
+  if (!isSet(ratio)) return [];
+  if (!tracing.sampler.endsWith('traceidratio'))
+    return [
+      `OTEL_TRACES_SAMPLER_ARG has no effect with the sampler ${tracing.sampler}: to send a share of the traces, set OTEL_TRACES_SAMPLER to parentbased_traceidratio`,
+    ];
+  if (ratioOf(ratio) !== undefined) return [];
+  return [
+    `OTEL_TRACES_SAMPLER_ARG must be a number from 0 to 1, got ${JSON.stringify(ratio)}: every trace is sent`,
+  ];
 }

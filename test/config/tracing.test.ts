@@ -33,6 +33,18 @@ describe('tracing is off', () => {
   }
 });
 
+for (const env of [
+  { FLY_AFFINITY_OTEL_EXPORTER_OTLP_HEADERS: 'x-token=s3cret' },
+  { FLY_AFFINITY_OTEL_SERVICE_NAME: 'sidecar' },
+] as const) {
+  const [name] = Object.keys(env);
+  test(`${name} without an endpoint is meant for the sidecar, and warned about`, () => {
+    assert.deepEqual(parse(env).warnings, [
+      `${name} has no effect: OTEL_EXPORTER_OTLP_ENDPOINT is not set, so the sidecar sends no traces`,
+    ]);
+  });
+}
+
 for (const [endpoint, url] of [
   ['http://collector:4318', 'http://collector:4318/v1/traces'],
   ['http://collector:4318/', 'http://collector:4318/v1/traces'],
@@ -115,7 +127,30 @@ describe('a value that has no effect is a warning, as the app may know it:', () 
     ],
     [
       { OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' },
-      'OTEL_EXPORTER_OTLP_PROTOCOL is grpc, and the sidecar sends its traces by HTTP to OTEL_EXPORTER_OTLP_ENDPOINT: set FLY_AFFINITY_OTEL_EXPORTER_OTLP_ENDPOINT to a port for HTTP',
+      'OTEL_EXPORTER_OTLP_PROTOCOL is grpc, but the sidecar sends its traces by HTTP: set FLY_AFFINITY_OTEL_EXPORTER_OTLP_ENDPOINT to a port for HTTP, 4318 as a rule',
+    ],
+    [
+      { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4317' },
+      'OTEL_EXPORTER_OTLP_ENDPOINT has port 4317, which takes gRPC as a rule, but the sidecar sends its traces by HTTP: set FLY_AFFINITY_OTEL_EXPORTER_OTLP_ENDPOINT to a port for HTTP, 4318 as a rule',
+    ],
+    [
+      {
+        OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4317',
+        OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc',
+      },
+      'OTEL_EXPORTER_OTLP_PROTOCOL is grpc, but the sidecar sends its traces by HTTP: set FLY_AFFINITY_OTEL_EXPORTER_OTLP_ENDPOINT to a port for HTTP, 4318 as a rule',
+    ],
+    [
+      { FLY_AFFINITY_OTEL_EXPORTER_OTLP_ENDPOINT: 'https://example.com/otlp/v1/traces/' },
+      'FLY_AFFINITY_OTEL_EXPORTER_OTLP_ENDPOINT ends with /v1/traces, which the sidecar appends, so traces go to https://example.com/otlp/v1/traces/v1/traces: set it to https://example.com/otlp',
+    ],
+    [
+      { OTEL_SDK_DISABLED: 'yes' },
+      'OTEL_SDK_DISABLED must be true or false, got "yes": traces are sent',
+    ],
+    [
+      { OTEL_TRACES_SAMPLER_ARG: '0.1' },
+      'OTEL_TRACES_SAMPLER_ARG has no effect with the sampler parentbased_always_on: to send a share of the traces, set OTEL_TRACES_SAMPLER to parentbased_traceidratio',
     ],
   ] as const) {
     test(JSON.stringify(env), () => {
