@@ -11,7 +11,6 @@ import {
   isInBlock,
   withChangedValue,
 } from './marks.ts';
-import { reasonFor } from './reasons.ts';
 import { scanToml, type TomlEntry, type TomlScan, type TomlTable } from './toml-scan.ts';
 
 /** `values`: of the text. `change`: of a value that is no table. */
@@ -119,4 +118,24 @@ function appendLines(text: string, lines: readonly string[], eol: string): strin
   }
   const separator = text === '' || text.endsWith('\n') ? eol : eol + eol;
   return `${text}${separator}${[BEGIN, ...lines, END].join(eol)}${eol}`;
+}
+
+/** Comments above the tables that are added. */
+const REASONS: readonly (readonly [RegExp, string])[] = [
+  [/^env$/, '# The settings of the sidecar; the app keeps its own.'],
+  [/^mounts$/, '# The session store survives restarts here. Each Machine has a volume of its own.'],
+  [
+    /^checks\./,
+    '# Of the sidecar. Not of the service: requests of its sessions must reach a draining Machine.',
+  ],
+  [/http_options$/, '# In seconds. Fly Proxy cuts a stream that is silent for longer.'],
+  [/concurrency$/, '# An open stream counts as a request as long as it lives.'],
+  [/^deploy$/, '# One Machine after the other, each with its id and its volume.'],
+];
+
+/** One line, or none. */
+function reasonFor(path: ValuePath): readonly string[] {
+  const name = path.filter((key) => typeof key === 'string').join('.');
+  const found = REASONS.find(([pattern]) => pattern.test(name));
+  return found ? [found[1]] : [];
 }
