@@ -14,7 +14,12 @@ import { identityFrom, type Identity } from './identity.ts';
 import type { PeerAddress, StoreUrl } from './parsers.ts';
 import type { Setting } from './setting.ts';
 import { SETTINGS, SETTING_NAMES, type SettingName, type SettingValues } from './settings.ts';
-import { tracingFrom, warnAboutTracing, type TracingConfig } from './tracing.ts';
+import {
+  tracingFrom,
+  warnAboutTracing,
+  withoutUnknownCollector,
+  type TracingConfig,
+} from './tracing.ts';
 import { findTypos } from './typos.ts';
 
 export type { Environment, Identity };
@@ -114,7 +119,7 @@ export type ParsedConfig =
 
 /** Finds all mistakes at once. `random` makes up a Machine id where there is none. */
 export function parseConfig(env: Environment, random: () => number): ParsedConfig {
-  const plain = withPlainNames(env);
+  const plain = withPlainNames(withoutUnknownCollector(env));
   const { values, mistakes } = readValues(plain);
   mistakes.push(...checkTogether(values));
   // Without a mistake every row has given its value.

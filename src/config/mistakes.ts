@@ -11,9 +11,7 @@ export class InvalidSettings extends Error {
 }
 
 /** Apps use these names too, with values of their own. */
-const COMMON_NAMES: readonly string[] = [
-  ...['HOST', 'PORT', 'LOG_LEVEL', 'OTEL_EXPORTER_OTLP_ENDPOINT'],
-];
+const COMMON_NAMES: readonly string[] = ['HOST', 'PORT', 'LOG_LEVEL'];
 
 /** All of them, one on a line. */
 export function describeMistakes(mistakes: readonly string[]): string {

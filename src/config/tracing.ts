@@ -2,6 +2,7 @@
 import { SAMPLERS, type SamplerName, type TracingOptions } from '../observability/tracing.ts';
 import { isSet, PREFIX, withPlainNames, type Environment } from './environment.ts';
 import { OTEL_SETTINGS } from './otel-settings.ts';
+import { collectorUrl } from './parsers.ts';
 import type { SettingValues } from './settings.ts';
 
 export interface TracingConfig extends Omit<TracingOptions, 'resource'> {
@@ -22,10 +23,23 @@ type OtelValues = Pick<
 
 const DEFAULT_SAMPLER: SamplerName = 'parentbased_always_on';
 
+const ENDPOINT = 'OTEL_EXPORTER_OTLP_ENDPOINT';
+
+/** Without a collector that only the app knows, such as one for gRPC: the app must not lose its sidecar. */
+export function withoutUnknownCollector(env: Environment): Environment {
+  return hasUnknownCollector(env) ? { ...env, [ENDPOINT]: undefined } : env;
+}
+
+function hasUnknownCollector(env: Environment): boolean {
+  const endpoint = env[ENDPOINT];
+  if (!isSet(endpoint) || isSet(env[PREFIX + ENDPOINT])) return false;
+  return collectorUrl(endpoint).mistakes !== undefined;
+}
+
 /** Undefined: there are no traces. */
 export function tracingFrom(values: OtelValues): TracingConfig | undefined {
   const { OTEL_EXPORTER_OTLP_ENDPOINT: url, OTEL_SDK_DISABLED: isDisabled } = values;
-  if (url === undefined || isDisabled.toLowerCase() === 'true') return undefined;
+  if (url === undefined || isTrue(isDisabled)) return undefined;
   const { OTEL_SERVICE_NAME: serviceName, OTEL_RESOURCE_ATTRIBUTES: attributes } = values;
   return {
     url,
@@ -37,6 +51,10 @@ export function tracingFrom(values: OtelValues): TracingConfig | undefined {
       ...(serviceName !== undefined && { 'service.name': serviceName }),
     },
   };
+}
+
+function isTrue(text: string): boolean {
+  return text.toLowerCase() === 'true';
 }
 
 function samplerNamed(text: string): SamplerName | undefined {
@@ -78,12 +96,15 @@ function decoded(text: string): string | undefined {
   }
 }
 
-/** Never shows a header: it may be a secret. */
+const UNKNOWN = `${ENDPOINT} is not an http: or https: URL without credentials and query: the sidecar sends no traces. Set ${PREFIX}${ENDPOINT} for the sidecar`;
+
+/** Never shows a header, or what is no URL: they may be secrets. */
 export function warnAboutTracing(
   { tracing }: { readonly tracing: TracingConfig | undefined },
   env: Environment,
 ): string[] {
   const plain = withPlainNames(env);
+  if (hasUnknownCollector(env)) return isTrue(plain.OTEL_SDK_DISABLED ?? '') ? [] : [UNKNOWN];
   if (!tracing) return warnWithoutEndpoint(env, plain);
   const malformed = ['OTEL_EXPORTER_OTLP_HEADERS', 'OTEL_RESOURCE_ATTRIBUTES'].filter(
     (name) => pairsOf(plain[name]).malformedCount > 0,

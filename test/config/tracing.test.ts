@@ -24,6 +24,7 @@ describe('tracing is off', () => {
     { OTEL_EXPORTER_OTLP_ENDPOINT: '' },
     { OTEL_SERVICE_NAME: 'a', OTEL_TRACES_SAMPLER: 'xray', OTEL_EXPORTER_OTLP_HEADERS: '%' },
     { ...ENDPOINT, OTEL_SDK_DISABLED: 'true' },
+    { OTEL_EXPORTER_OTLP_ENDPOINT: 'collector:4317', OTEL_SDK_DISABLED: 'true' },
     { ...ENDPOINT, FLY_AFFINITY_OTEL_SDK_DISABLED: 'TRUE' },
   ] as const) {
     test(`and nothing is warned about with ${JSON.stringify(env)}`, () => {
@@ -64,14 +65,36 @@ for (const [endpoint, shown] of [
   ['https://user:s3cret@example.com', '"https://***@example.com"'],
   ['https://example.com/?key=s3cret', '"https://example.com/?***"'],
 ] as const) {
-  test(`the endpoint ${endpoint} is a mistake, and shows no secret`, () => {
-    const { mistakes = [] } = parse({ OTEL_EXPORTER_OTLP_ENDPOINT: endpoint });
+  const whole = 'http: or https: URL without credentials and query';
+
+  test(`the endpoint ${endpoint} with the prefix is a mistake, and shows no secret`, () => {
+    const { mistakes = [] } = parse({ FLY_AFFINITY_OTEL_EXPORTER_OTLP_ENDPOINT: endpoint });
     assert.equal(
       describeMistakes(mistakes),
       `1 mistake in the configuration
-  OTEL_EXPORTER_OTLP_ENDPOINT must be an http: or https: URL without credentials and query, such as http://127.0.0.1:4318, got ${shown}
-  If OTEL_EXPORTER_OTLP_ENDPOINT is meant for the app, set FLY_AFFINITY_OTEL_EXPORTER_OTLP_ENDPOINT for the sidecar.`,
+  FLY_AFFINITY_OTEL_EXPORTER_OTLP_ENDPOINT must be an ${whole}, such as http://127.0.0.1:4318, got ${shown}`,
     );
+  });
+
+  test(`the endpoint ${endpoint} may be the app's: the sidecar starts, without traces`, () => {
+    const { config, warnings } = parse({ OTEL_EXPORTER_OTLP_ENDPOINT: endpoint });
+    assert.deepEqual(
+      [config?.tracing, warnings],
+      [
+        undefined,
+        [
+          `OTEL_EXPORTER_OTLP_ENDPOINT is not an ${whole}: the sidecar sends no traces. Set FLY_AFFINITY_OTEL_EXPORTER_OTLP_ENDPOINT for the sidecar`,
+        ],
+      ],
+    );
+  });
+
+  test(`the endpoint ${endpoint} of the app does not matter beside one with the prefix`, () => {
+    const { config } = parse({
+      OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
+      FLY_AFFINITY_OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318',
+    });
+    assert.equal(config?.tracing?.url, 'http://collector:4318/v1/traces');
   });
 }
 
