@@ -165,6 +165,7 @@ function logStart(logger: Logger, config: Config, sidecar: Sidecar): void {
       hints: config.hints,
       store: { ...store, ...(store.kind === 'sqlite' && { path: config.store.path }) },
       fleet,
+      traces: config.tracing?.url,
     },
     'serving',
   );

@@ -61,7 +61,7 @@ export class OtlpExporter implements SpanExporter {
       FAILURE_REPORT_MS,
       ({ error, spans }, unreported) =>
         parts.logger.warn(
-          { collector: new URL(options.url).origin, ...reasonOf(error), spans, unreported },
+          { url: options.url, ...reasonOf(error), spans, unreported },
           'could not export traces',
         ),
     );
@@ -137,6 +137,12 @@ function isRetryable(error: unknown): boolean {
 /** A constant sentence, or that of the system: never what the collector has sent. */
 function reasonOf(error: unknown): { readonly code?: string; readonly reason: string } {
   if (!(error instanceof Error)) return { reason: 'unknown' };
-  const code = 'code' in error ? String(error.code) : undefined;
-  return { ...(code !== undefined && { code }), reason: error.message };
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+  if (code === undefined) return { reason: error.message };
+  // OpenSSL's own text names a line of its source.
+  const isNoTls = code === 'ERR_SSL_WRONG_VERSION_NUMBER';
+  return {
+    code,
+    reason: isNoTls ? 'the collector does not speak TLS on this port' : error.message,
+  };
 }

@@ -58,15 +58,19 @@ test('without a collector, nothing of OpenTelemetry is loaded', async (t) => {
   assert.deepEqual([loaded, exit], [[], [0, null]]);
 });
 
-test('with a collector, the last spans are sent before the process ends', async (t) => {
+test('with a collector, the log names it, and the last spans are sent before the process ends', async (t) => {
   const collector = await startCollector(t);
-  const { loaded, exit } = await serveOnce(t, { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url });
+  const { loaded, lines, exit } = await serveOnce(t, {
+    OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+  });
   assert.ok(loaded.some((url) => url.includes('@opentelemetry/sdk-trace')));
   assert.deepEqual(exit, [0, null]);
   assert.deepEqual(
     collector.spans.map(({ name }) => name),
     ['GET'],
   );
+  const serving = lines.find(({ msg }) => msg === 'serving');
+  assert.equal(serving?.traces, `${collector.url}/v1/traces`);
 });
 
 test('a collector that is not there fails no request, and the process ends in order', async (t) => {

@@ -201,6 +201,7 @@ describe('a collector that', () => {
     );
     const text = JSON.stringify(lines);
     assert.match(text, reason);
+    assert.ok(!text.includes('undefined'), text);
     assert.ok(!text.includes(TOKEN) && !text.includes('from the collector'), text);
   }
 
@@ -220,6 +221,7 @@ describe('a collector that', () => {
     trace(opened, 3);
     await stop(opened);
     assertReported(opened.log, /the collector responded 500/);
+    assertReported(opened.log, new RegExp(`"url":"${collector.url}/v1/traces"`));
     assert.equal(collector.requests.length, 1);
   });
 
@@ -301,16 +303,32 @@ describe('a collector that', () => {
     await stop(opened);
   });
 
-  for (const [what, bytes] of [
-    ['no HTTP', 'from the collector, but no HTTP\r\n\r\n'],
-    ['a malformed length', 'HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\nfrom the collector'],
-    ['nothing, and closes', ''],
+  test('does not speak TLS is reported in plain words', async (t) => {
+    const collector = await startCollector(t);
+    const opened = open(collector.url.replace('http:', 'https:'));
+    trace(opened, 1);
+    await stop(opened);
+    assertReported(opened.log, /"the collector does not speak TLS on this port"/);
+  });
+
+  for (const [what, bytes, reason] of [
+    [
+      'no HTTP',
+      'from the collector, but no HTTP\r\n\r\n',
+      /"reason":"Response does not match the HTTP\/1.1 protocol/,
+    ],
+    [
+      'a malformed length',
+      'HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\nfrom the collector',
+      /"reason"/,
+    ],
+    ['nothing, and closes', '', /"reason"/],
   ] as const) {
     test(`sends ${what} is reported`, async (t) => {
       const opened = open(await serveBytes(t, bytes));
       trace(opened, 1);
       await stop(opened);
-      assertReported(opened.log, /"reason"/);
+      assertReported(opened.log, reason);
     });
   }
 });
