@@ -58,7 +58,8 @@ const DECISIONS: Readonly<Record<DecisionKind, string>> = {
   refuse: 'this sidecar responds with ',
 };
 
-const WHYS: Readonly<Record<Why, string>> = {
+/** In the table of `docs/operations.md`, too. */
+export const MEANINGS: Readonly<Record<Why, string>> = {
   moved: 'another Machine owns the session, so a peer must not forward the request here',
   'peer-hop': 'a peer has forwarded the request here',
   draining: 'this Machine drains: new sessions go to other Machines',
@@ -66,7 +67,7 @@ const WHYS: Readonly<Record<Why, string>> = {
   'upstream-down': 'the app of this Machine is down: new sessions go to other Machines',
   'no-session': 'the request has no session id, so any Machine may serve it',
   owner: 'this Machine owns the session',
-  'owner-unreachable': 'the owner of the session can not be reached',
+  'owner-unreachable': 'the owner of the session cannot be reached',
   'owner-gone': 'the owner of the session is gone',
   'moved-since-replay': 'the request was replayed here, but another Machine owns the session',
   'too-large-to-replay':
@@ -89,7 +90,7 @@ function describeWhy(why: Why, owner: OwnerLookup | undefined): string {
   const isByCookie = owner?.kind === 'owner' && owner.knownBy === 'cookie';
   if (isByCookie && why === 'owner') return 'the affinity cookie names this Machine';
   if (isByCookie && why === 'not-owner') return 'the affinity cookie names another Machine';
-  return WHYS[why];
+  return MEANINGS[why];
 }
 
 function describeOwner(owner: OwnerLookup | undefined): string {

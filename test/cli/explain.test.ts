@@ -1,7 +1,9 @@
 /** `fly-affinity explain` against whole sidecars with real peers. */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test, type TestContext } from 'node:test';
 import { execute } from '../../src/cli/explain.ts';
+import { MEANINGS } from '../../src/cli/explanation.ts';
 import type { Environment } from '../../src/config/config.ts';
 import type { Explanation } from '../../src/routing/explain.ts';
 import { until } from '../fleet/support.ts';
@@ -290,3 +292,13 @@ for (const args of [
     assert.match(errors, /^fly-affinity explain: [^\n]+\n$/);
   });
 }
+
+test('the page on operations has each reason, with the meaning that explain prints', () => {
+  const page = readFileSync(new URL('../../src/docs/operations.md', import.meta.url), 'utf8');
+  const rows = page.matchAll(
+    /^\| `([\w-]+)` +\| (.*?) +\| `(?:local|replay|elsewhere|forward|refuse)`/gm,
+  );
+  const found = [...rows].map(([, why = '', meaning = '']) => [why, meaning.replaceAll('`', '')]);
+  assert.deepEqual(Object.fromEntries(found), MEANINGS);
+  assert.equal(found.length, Object.keys(MEANINGS).length);
+});
