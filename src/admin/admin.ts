@@ -1,5 +1,6 @@
 /** The admin listener and its endpoints: a new one is a handler in a file of its own, and a line below. */
 import type { Server } from 'node:http';
+import { boundConnections } from './connections.ts';
 import { drain, drainStatus, undrain, type DrainParts } from './drain.ts';
 import { explainBody, explainQuery, type ExplainRouteParts } from './explain.ts';
 import { livez, readyz, renderMetrics, type HealthParts } from './health.ts';
@@ -53,7 +54,6 @@ export interface Admin {
 const TIMEOUTS = { headersTimeout: 10_000, requestTimeout: 0 };
 /** A connection on which nothing moves for this long is closed, in ms: its client reads no more. */
 const IDLE_TIMEOUT_MS = 120_000;
-/** Each may hold one response that its client does not read. */
 const MAX_CONNECTIONS = 256;
 
 /** Rejects if it can't listen. */
@@ -61,7 +61,7 @@ export async function startAdmin(options: AdminOptions): Promise<Admin> {
   const { token, clock, logger } = options;
   const router = new AdminRouter({ routes: ROUTES, parts: options, token, clock, logger });
   const server = createServer(TIMEOUTS, (request, response) => router.handle(request, response));
-  server.maxConnections = MAX_CONNECTIONS;
+  boundConnections(server, MAX_CONNECTIONS, (socket) => router.isOfOperator(socket));
   server.setTimeout(IDLE_TIMEOUT_MS);
   const port = await listen(server, options);
   return {

@@ -58,6 +58,8 @@ export class AdminRouter<Parts> {
   readonly #inFlight = new Set<Promise<void>>();
   /** Connections with a request in flight. */
   readonly #busy = new WeakSet<Socket>();
+  /** Those whose last request had the token. */
+  readonly #ofOperators = new WeakSet<Socket>();
 
   constructor({ routes, parts, token, clock, logger }: AdminRouterOptions<Parts>) {
     this.#routes = token === undefined ? routes.filter(({ auth }) => auth !== 'token') : routes;
@@ -85,6 +87,11 @@ export class AdminRouter<Parts> {
     this.#busy.add(socket);
     response.once('finish', () => this.#busy.delete(socket));
     return false;
+  }
+
+  /** Whether its last request had the token. */
+  isOfOperator(socket: Socket): boolean {
+    return this.#ofOperators.has(socket);
   }
 
   /** Resolves when no request is in flight. Requests end by themselves once their connections are closed. */
@@ -129,7 +136,10 @@ export class AdminRouter<Parts> {
     const given = tokenIn(request);
     // Only where the token is needed, a request without one is logged.
     const isOpen = auth === 'none' || (auth === 'detail' && given === '');
-    return isOpen ? 'open' : this.#accessOf(request, given);
+    const access = isOpen ? 'open' : this.#accessOf(request, given);
+    if (access === 'full') this.#ofOperators.add(request.socket);
+    else this.#ofOperators.delete(request.socket);
+    return access;
   }
 
   #handleError(error: unknown, route: Route<Parts>, response: ServerResponse): void {

@@ -1,10 +1,11 @@
 /** The admin listener: health endpoints, and the router's behavior for every endpoint. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { createServer, connect } from 'node:net';
+import { createServer, connect, type Socket } from 'node:net';
 import { test } from 'node:test';
 import type { Readiness } from '../../src/admin/health.ts';
 import { listen } from '../../src/http/listener.ts';
+import { until } from '../fleet/support.ts';
 import { AUTHORIZED, openAdmin, READY } from './support.ts';
 
 const DRAINING: Readiness = { ...READY, ready: false, reason: 'draining' };
@@ -104,16 +105,38 @@ test('requests that follow each other on one connection are all served', async (
   socket.destroy();
 });
 
-test('a connection beyond the limit is closed, and another one is served once there is room', async (t) => {
-  const { admin, url } = await openAdmin(t);
-  const sockets = Array.from({ length: 256 }, () => connect(admin.port, '127.0.0.1'));
+async function connectOften(port: number, count: number): Promise<readonly Socket[]> {
+  const sockets = Array.from({ length: count }, () =>
+    connect(port, '127.0.0.1').on('error', () => undefined),
+  );
   await Promise.all(sockets.map((socket) => once(socket, 'connect')));
-  const late = connect(admin.port, '127.0.0.1').on('error', () => undefined);
-  await once(late, 'close');
-  const [one] = sockets;
-  assert.ok(one);
-  one.end();
-  await once(one, 'close');
+  return sockets;
+}
+
+test('a connection beyond the limit takes the place of the oldest: silent ones turn no health check away', async (t) => {
+  const { admin, url } = await openAdmin(t);
+  const [oldest, ...others] = await connectOften(admin.port, 256);
+  assert.ok(oldest);
+  const closed = once(oldest, 'close');
   assert.equal((await fetch(`${url}/livez`)).status, 200);
-  for (const socket of sockets) socket.destroy();
+  await closed;
+  assert.equal(others.filter(({ destroyed }) => destroyed).length, 0);
+  for (const socket of others) socket.destroy();
+});
+
+test('the connection of an operator with the token is not closed for others', async (t) => {
+  const { admin } = await openAdmin(t);
+  const socket = connect(admin.port, '127.0.0.1').setEncoding('latin1');
+  const ask = async (): Promise<string> => {
+    socket.write(
+      `GET /drain HTTP/1.1\r\nHost: x\r\nAuthorization: ${AUTHORIZED.authorization}\r\n\r\n`,
+    );
+    const [text] = (await once(socket, 'data')) as [string];
+    return text;
+  };
+  assert.match(await ask(), /^HTTP\/1\.1 200 /);
+  const first = await connectOften(admin.port, 300);
+  await until(() => first.filter(({ destroyed }) => destroyed).length === 45);
+  assert.match(await ask(), /^HTTP\/1\.1 200 /);
+  for (const each of [socket, ...first]) each.destroy();
 });
