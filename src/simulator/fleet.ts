@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { parseMachineId, type MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { parseConfig } from '../config/config.ts';
-import { namesAsSet, withPlainNames } from '../config/environment.ts';
+import { namesAsSet, PREFIX } from '../config/environment.ts';
 import { InvalidSettings } from '../config/mistakes.ts';
 import {
   KILL_TIMEOUT_MS,
@@ -116,12 +116,14 @@ function sidecarEnvironment(
   { appName, env, sidecarEnv }: SidecarOptions,
   belongings: Resources,
 ): MachineEnvironment {
-  return {
-    ...withPlainNames(env),
+  const own: MachineEnvironment = {
     ...flyEnvironment(belongings.id, appName, belongings.region),
     ...sidecarSettings(belongings),
     ...sidecarEnv,
   };
+  const prefixed = new Set(Object.keys(own).map((name) => `${PREFIX}${name}`));
+  const inherited = Object.entries(env).filter(([name]) => !prefixed.has(name));
+  return { ...Object.fromEntries(inherited), ...own };
 }
 
 /** The environment of one Machine: enough to check the settings, which all Machines share. */
