@@ -11,8 +11,10 @@ import {
   createDirectory,
   createLiveness,
   joinFleet,
+  startDirectory,
   startFleetWarnings,
 } from './fleet-adapters.ts';
+import { awaitDrained, createOwnSessionCount } from './drain.ts';
 import { startAdmin } from '../admin/admin.ts';
 import type { Readiness } from '../admin/health.ts';
 import type { Config } from '../config/config.ts';
@@ -26,6 +28,7 @@ import { listen, type HttpListener } from '../http/listener.ts';
 import type { ReservedPort } from '../http/reserved-port.ts';
 import { RequestPath } from './request-path.ts';
 import { StatusReporter } from './status.ts';
+import { openWithApp, type StartWaitParts } from './start-wait.ts';
 import type { Logger } from '../observability/log.ts';
 import type { Tracing } from '../observability/tracing.ts';
 import { RecentEvents } from '../observability/recent-events.ts';
@@ -33,20 +36,13 @@ import { createSleeper, suspendTargetOf } from './sleep.ts';
 import type { Sleeper } from './sleeper.ts';
 import { startCleanup } from '../store/cleanup.ts';
 import type { SessionStore } from '../store/store.ts';
-import type { Clock } from '../clock.ts';
-import type { MachineId } from '../session.ts';
 
-export interface SidecarParts extends AdapterParts {
-  /** Requests are held until it resolves, for an app that `run` starts. */
-  readonly untilAppListens?: () => Promise<void>;
+export interface SidecarParts extends AdapterParts, StartWaitParts {
   /** The public port, if it is bound already. */
   readonly reservedPort?: ReservedPort | undefined;
   /** When that app's process was started, in ms since the epoch. */
   readonly appStartedAt?: number | undefined;
 }
-
-/** The longest wait of a start for the first reading of the directory, in ms. */
-const FIRST_READING_MS = 2_000;
 
 type Phase = 'starting' | 'started';
 
@@ -108,10 +104,10 @@ class RunningSidecar implements Sidecar {
     const { listeners, heartbeats } = path;
     await this.#startFleet(heartbeats);
     this.#joinFleet(opened.store, path);
-    const { host } = this.#config;
-    const peer = await this.#listen(listeners.peer, this.#config.peerPort);
+    const { host, port, peerPort } = this.#config;
+    const peer = await this.#listen(listeners.peer, peerPort);
     const admin = await this.#startAdmin(host, opened.store, path);
-    const publicPort = await this.#listenPublicly(listeners.edge);
+    const publicPort = await this.#listen(listeners.edge, port, this.#parts.reservedPort);
     this.#ports = { public: publicPort, peer, admin };
     await this.#awaitApp(path);
     this.#upstreamHealth.start();
@@ -137,7 +133,9 @@ class RunningSidecar implements Sidecar {
     const silent = this.#liveness.missingHeartbeats().length;
     const asleep = this.#liveness.sleepers().length;
     const fleet = { kind, others: this.#directory.others().length, silent, asleep };
-    const store = { kind: this.#storeKind(), ...this.#opened?.health() };
+    const opened = this.#opened;
+    const storeKind = this.#config.store.isEnabled ? opened?.store.kind : undefined;
+    const store = { kind: storeKind ?? 'none', ...opened?.health() };
     const reason = this.#whyNotReady();
     const upstream = this.#upstreamHealth.status();
     const sleep = this.#sleeper?.status();
@@ -157,10 +155,6 @@ class RunningSidecar implements Sidecar {
 
   stop(): Promise<void> {
     return (this.#stopping ??= this.#stopAll());
-  }
-
-  #storeKind(): string {
-    return this.#config.store.isEnabled ? (this.#opened?.store.kind ?? 'none') : 'none';
   }
 
   async #openStore(): Promise<OpenedStore> {
@@ -191,16 +185,13 @@ class RunningSidecar implements Sidecar {
   async #startFleet(heartbeats: Heartbeats): Promise<void> {
     this.#stops.push(() => this.#directory.stop());
     this.#stops.push(startFleetWarnings(this.#config, this.#parts, this.#directory));
-    const abort = new AbortController();
-    const reading = this.#directory.start().finally(() => abort.abort());
-    await Promise.race([reading, this.#parts.clock.sleep(FIRST_READING_MS, abort.signal)]);
+    await startDirectory(this.#directory, this.#parts.clock);
     if (this.#config.fleet.kind !== 'off') await heartbeats.start();
   }
 
   #joinFleet(store: SessionStore, { sessions }: RequestPath): void {
-    const fleet = { directory: this.#directory, liveness: this.#liveness };
     const joining = joinFleet(this.#config, this.#parts, {
-      ...{ store, ...fleet },
+      ...{ store, directory: this.#directory, liveness: this.#liveness },
       onContested: sessions.onContested,
     });
     this.#stops.push(() => joining.stop());
@@ -237,39 +228,18 @@ class RunningSidecar implements Sidecar {
     });
   }
 
-  async #listen(listener: HttpListener, port: number): Promise<number> {
-    const opened = await listen(listener.server, { host: this.#config.host, port });
+  async #listen(listener: HttpListener, port: number, bound?: ReservedPort): Promise<number> {
+    const listening = bound
+      ? bound.handOver(listener.server).then(() => bound.port)
+      : listen(listener.server, { host: this.#config.host, port });
+    const opened = await listening;
     this.#stops.push(() => listener.close(STOP_GRACE_MS));
     return opened;
   }
 
-  async #listenPublicly(listener: HttpListener): Promise<number> {
-    const { reservedPort } = this.#parts;
-    if (!reservedPort) return this.#listen(listener, this.#config.port);
-    await reservedPort.handOver(listener.server);
-    this.#stops.push(() => listener.close(STOP_GRACE_MS));
-    return reservedPort.port;
-  }
-
-  /** Requests that arrive before the app go to it as they come once START_TIMEOUT_MS is over. */
   async #awaitApp({ startGate }: RequestPath): Promise<void> {
-    const { untilAppListens, clock, logger } = this.#parts;
-    const { startTimeoutMs } = this.#config;
     this.#stops.push(() => startGate.refuse());
-    const cancel = clock.after(startTimeoutMs, () => {
-      if (untilAppListens)
-        logger.error(
-          { startTimeoutMs, upstream: this.#config.upstreamUrl.origin },
-          'the app accepts no connections: requests are not held longer',
-        );
-      startGate.open();
-    });
-    try {
-      await untilAppListens?.();
-    } finally {
-      cancel();
-    }
-    startGate.open();
+    await openWithApp(startGate, this.#config, this.#parts);
   }
 
   /** Stops after the requests, whose spans it sends. */
@@ -283,14 +253,9 @@ class RunningSidecar implements Sidecar {
     // Stops after the requests, whose failures it receives.
     this.#stops.push(() => this.#upstreamHealth.stop());
     const path = new RequestPath({
-      ...this.#parts,
-      requestLogger: this.#requestLogger,
-      config: this.#config,
-      ...{ store, tracing },
-      directory: this.#directory,
-      liveness: this.#liveness,
-      draining: this.#draining,
-      upstreamHealth: this.#upstreamHealth,
+      ...{ ...this.#parts, requestLogger: this.#requestLogger, config: this.#config },
+      ...{ store, tracing, directory: this.#directory, liveness: this.#liveness },
+      ...{ draining: this.#draining, upstreamHealth: this.#upstreamHealth },
       isFull: this.#isFull,
       // While the store fails, peers get the response "unknown".
       isReadyForPeers: () => this.#phase !== 'starting',
@@ -333,47 +298,3 @@ class RunningSidecar implements Sidecar {
 
 /** How long requests in progress may continue after a drain, in ms. */
 const STOP_GRACE_MS = 500;
-
-interface AwaitDrainedOptions {
-  readonly clock: Clock;
-  readonly timeoutMs: number;
-  /** Ends the waiting. */
-  readonly signal: AbortSignal;
-  /** 0 if no client uses this Machine; else the time, in ms, after which to check again. */
-  readonly msUntilQuiet: () => number;
-}
-
-/** Resolves when no client uses this Machine, at the timeout, or when `signal` aborts; never rejects. */
-export async function awaitDrained(options: AwaitDrainedOptions): Promise<void> {
-  const { clock, timeoutMs, signal, msUntilQuiet } = options;
-  const deadline = clock.monotonicMs() + timeoutMs;
-  while (!signal.aborted) {
-    const waitMs = Math.min(msUntilQuiet(), deadline - clock.monotonicMs());
-    if (waitMs <= 0) return;
-    await clock.sleep(waitMs, signal);
-  }
-}
-
-/**
- * Counts the sessions of this Machine by walking through the store; a call meanwhile waits for the
- * walk in progress. Undefined if the store fails. Never rejects.
- */
-export function createOwnSessionCount(
-  store: Pick<SessionStore, 'entries'>,
-  self: MachineId,
-): () => Promise<number | undefined> {
-  let counting: Promise<number | undefined> | undefined;
-
-  const count = async (): Promise<number | undefined> => {
-    let own = 0;
-    try {
-      for await (const { machine } of store.entries()) if (machine === self) own += 1;
-      return own;
-    } catch {
-      // The store reports its failures itself.
-      return undefined;
-    }
-  };
-
-  return () => (counting ??= count().finally(() => (counting = undefined)));
-}

@@ -1,4 +1,5 @@
 /** The fleet as configured: the directory, liveness, the join at the start, and warnings. */
+import type { Clock } from '../clock.ts';
 import type { Config } from '../config/config.ts';
 import {
   offDirectory,
@@ -186,3 +187,16 @@ const UNREADABLE_WARNING =
   'the list of Machines is still unreadable: the other Machines are not queried for session owners';
 const OTHERS_WARNING =
   'other Machines of this app run, but with FLEET=off they are not queried for session owners';
+
+/** The longest wait of a start for the first reading, in ms. */
+const FIRST_READING_MS = 2_000;
+
+/** Resolves when it was read, or when that takes too long. */
+export async function startDirectory(
+  directory: Pick<Directory, 'start'>,
+  clock: Pick<Clock, 'sleep'>,
+): Promise<void> {
+  const abort = new AbortController();
+  const reading = directory.start().finally(() => abort.abort());
+  await Promise.race([reading, clock.sleep(FIRST_READING_MS, abort.signal)]);
+}

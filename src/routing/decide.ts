@@ -2,7 +2,6 @@
  * Where a request goes: the decision table, a pure function of the facts. The first row that applies
  * decides. `README.md` describes the condition of each row; a test compares the two.
  */
-import type { MachineId } from '../session.ts';
 import {
   always,
   elsewhere,
@@ -19,6 +18,7 @@ import {
   type RowText,
 } from './decision-rows.ts';
 import type { Decision } from './decision.ts';
+import { OTHER_ROWS } from './decisions-without-table.ts';
 import {
   isReplayUsedUp,
   wasUndelivered,
@@ -174,50 +174,6 @@ const UNKNOWN_CLIENT_ID: Table<NoOwner> = [
   local(41, 'unknown-session', (_, owner, state) => isHere(owner, state) && owner.kind === 'none', { mayClaim: true }),
   local(42, 'peers-inconclusive', (_, owner, state) => isHere(owner, state), { mayClaim: true, isInDoubt: true }),
   ...TO_PLACE,
-];
-
-/** Decided without the table. */
-export const EARLY_DECISIONS = {
-  'malformed-request': { kind: 'refuse', status: 400, why: 'malformed-request' },
-  'loop-detected': { kind: 'refuse', status: 508, why: 'loop-detected' },
-  overloaded: { kind: 'refuse', status: 503, why: 'overloaded' },
-  'conflicting-ids': { kind: 'refuse', status: 400, why: 'conflicting-ids' },
-  'app-starting': { kind: 'refuse', status: 503, why: 'app-starting' },
-} as const satisfies Readonly<Record<string, Decision>>;
-
-/** Another Machine won the claim. For a peer's forward: its next request finds the winner. */
-export function decideLostClaim(
-  from: RoutingFacts['from'],
-  canBeReplayed: boolean,
-  to: MachineId,
-): Decision {
-  if (from === 'peer') return { kind: 'refuse', status: 421, why: 'moved' };
-  if (!canBeReplayed) return { kind: 'forward', to, why: 'claim-lost' };
-  return { kind: 'replay', to, why: 'claim-lost', form: 'resilient', invalidatesCache: false };
-}
-
-/**
- * A forward to the place of a new session failed, so the session starts here. `owner`: the owner in this
- * Machine's store. The place may still have the session: only its own response can rule that out.
- */
-export function decideUnreachedPlace(owner: MachineId | undefined, self: MachineId): Decision {
-  const served = { kind: 'local', why: 'placed', mayClaim: true } as const;
-  const isTakenOver = owner !== undefined && owner !== self;
-  return isTakenOver ? { ...served, takeOverFrom: owner } : { ...served, isInDoubt: true };
-}
-
-/** The decisions before the table and, by {@link decideLostClaim} and {@link decideUnreachedPlace}, after it. */
-const OTHER_ROWS: readonly RowText[] = [
-  { number: 43, decision: 'refuse 400', whys: ['malformed-request'] },
-  { number: 44, decision: 'refuse 508', whys: ['loop-detected'] },
-  { number: 45, decision: 'refuse 503', whys: ['overloaded'] },
-  { number: 46, decision: 'refuse 400', whys: ['conflicting-ids'] },
-  { number: 47, decision: 'refuse 503', whys: ['app-starting'] },
-  { number: 48, decision: 'refuse 421', whys: ['moved'] },
-  { number: 49, decision: 'forward', whys: ['claim-lost'] },
-  { number: 50, decision: 'replay', whys: ['claim-lost'] },
-  { number: 51, decision: 'local, may take over', whys: ['placed'] },
-  { number: 52, decision: 'local, may claim, in doubt', whys: ['placed'] },
 ];
 
 /** Every row once. */

@@ -1,13 +1,13 @@
 /** Finds the owner of a session in this Machine's store, the owner hint or the peers. The first result wins. */
 import type { KeyResponse } from '../fleet/messages.ts';
 import type { PeerLookup } from '../fleet/peers.ts';
-import type { Protocol } from '../protocols/protocol.ts';
 import type { FoundId } from '../protocols/request-ids.ts';
 import type { Binding, MachineId, SessionId } from '../session.ts';
 import type { Lookup } from '../store/store.ts';
 import { wasUndelivered, type KnownOwner, type OwnerLookup } from './facts.ts';
 import {
   createKeyCache,
+  isClientsWithoutHint,
   ofPeer,
   OwnerSources,
   unbound,
@@ -297,10 +297,4 @@ function isForwarded({ from, isPlaced }: LookupFacts): boolean {
 function hasHadOwner(stored: Lookup, machine: MachineId | undefined): boolean {
   if (typeof stored === 'string') return false;
   return stored.machine === machine || stored.generation > 1;
-}
-
-/** Whether an id without a hint was certainly minted by its client: no response reveals such an id. */
-function isClientsWithoutHint({ mintedBy, discoveries }: Protocol, hints: boolean): boolean {
-  if (mintedBy === 'app') return false;
-  return discoveries.every(({ from }) => hints && from !== 'body' && from !== 'sse-message');
 }

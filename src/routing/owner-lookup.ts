@@ -161,6 +161,12 @@ export function ofPeer({ machine }: { readonly machine: MachineId }): KnownOwner
   return { kind: 'owner', machine, knownBy: 'peers', liveness: 'running' };
 }
 
+/** Whether an id without a hint was certainly minted by its client: no response reveals such an id. */
+export function isClientsWithoutHint({ mintedBy, discoveries }: Protocol, hints: boolean): boolean {
+  if (mintedBy === 'app') return false;
+  return discoveries.every(({ from }) => hints && from !== 'body' && from !== 'sse-message');
+}
+
 /**
  * The size of each of two generations of ids. When the newer one is full, the older one is dropped. Together
  * they match the store's cache of bindings: about 15 MB for as many sessions in use.

@@ -3,16 +3,14 @@ import type { Directory } from '../fleet/directory.ts';
 import type { Liveness, LivenessState } from '../fleet/liveness.ts';
 import type { RequestHead } from '../protocols/heads.ts';
 import type { ReadRequestIds, RequestIds } from '../protocols/request-ids.ts';
-import { createIdReaders } from '../protocols/id-locations.ts';
-import {
-  sessionKeyOf,
-  type Binding,
-  type MachineId,
-  type SessionId,
-  type SessionKey,
-} from '../session.ts';
-import { decide, decideLostClaim, decideUnreachedPlace, EARLY_DECISIONS } from './decide.ts';
+import type { Binding, MachineId, SessionId, SessionKey } from '../session.ts';
+import { decide } from './decide.ts';
 import type { Decision, NotAccepting } from './decision.ts';
+import {
+  decideLostClaim,
+  decideUnreachedPlace,
+  EARLY_DECISIONS,
+} from './decisions-without-table.ts';
 import {
   factsOf,
   isReplayUsedUp,
@@ -26,7 +24,7 @@ import {
 import type { OwnerFinder } from './find-owner.ts';
 import type { FoundOwner } from './owner-lookup.ts';
 import type { Place } from './placement.ts';
-import type { Step, Trace } from './trace.ts';
+import { sessionStep, type Trace } from './trace.ts';
 
 /** Where a request goes and why, and what routing found out about its session. */
 export interface Routed {
@@ -285,20 +283,4 @@ function tracedDecision(
   trace({ step: 'state', state: { ...state } });
   trace({ step: 'decision', row, decision });
   return decision;
-}
-
-function sessionStep(head: RequestHead, ids: RequestIds): Step {
-  if (ids.kind !== 'found') return { step: 'session', found: ids.kind };
-  const { id, hint, protocol } = ids;
-  const reader = createIdReaders([protocol]).find(({ read }) => read(head) !== undefined);
-  const location = reader?.location ?? { in: 'unknown' };
-  return {
-    step: 'session',
-    found: 'id',
-    key: sessionKeyOf(id),
-    protocol: protocol.name,
-    in: location.in,
-    ...('name' in location && { name: location.name }),
-    ...(hint !== undefined && { hint }),
-  };
 }

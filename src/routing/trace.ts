@@ -1,7 +1,10 @@
 /** The steps to a decision. Each is reported to an observer by the function that takes it. */
 import type { LivenessState } from '../fleet/liveness.ts';
 import type { PeerLookup } from '../fleet/peers.ts';
-import type { MachineId, SessionKey } from '../session.ts';
+import type { RequestHead } from '../protocols/heads.ts';
+import { createIdReaders } from '../protocols/id-locations.ts';
+import type { RequestIds } from '../protocols/request-ids.ts';
+import { sessionKeyOf, type MachineId, type SessionKey } from '../session.ts';
 import type { Decision } from './decision.ts';
 import type { MachineState, OwnerLookup, RoutingFacts } from './facts.ts';
 
@@ -41,3 +44,19 @@ export type Step =
  * cache no responses of peers. Undefined for all requests of clients.
  */
 export type Trace = ((step: Step) => void) | undefined;
+
+export function sessionStep(head: RequestHead, ids: RequestIds): Step {
+  if (ids.kind !== 'found') return { step: 'session', found: ids.kind };
+  const { id, hint, protocol } = ids;
+  const reader = createIdReaders([protocol]).find(({ read }) => read(head) !== undefined);
+  const location = reader?.location ?? { in: 'unknown' };
+  return {
+    step: 'session',
+    found: 'id',
+    key: sessionKeyOf(id),
+    protocol: protocol.name,
+    in: location.in,
+    ...('name' in location && { name: location.name }),
+    ...(hint !== undefined && { hint }),
+  };
+}

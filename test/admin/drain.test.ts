@@ -6,7 +6,7 @@ import type { Sidecar } from '../../src/app/lifecycle.ts';
 import type { SessionStore } from '../../src/store/store.ts';
 import type { Admin } from '../../src/admin/admin.ts';
 import { createDraining, type Draining } from '../../src/routing/placement.ts';
-import { createOwnSessionCount } from '../../src/app/app.ts';
+import { createOwnSessionCount } from '../../src/app/drain.ts';
 import { ADMIN_TOKEN, startBehindEdge, type Called } from '../support/behind-edge.ts';
 import type { TestClock } from '../support/clock.ts';
 import { machineId } from '../support/ids.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { awaitDrained } from '../../src/app/app.ts';
+import { awaitDrained } from '../../src/app/drain.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 
 interface Waiting {

@@ -3,14 +3,13 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import { decide, DECISION_ROWS } from '../../src/routing/decide.ts';
+import { WHYS, type Decision } from '../../src/routing/decision.ts';
 import {
-  decide,
   decideLostClaim,
   decideUnreachedPlace,
-  DECISION_ROWS,
   EARLY_DECISIONS,
-} from '../../src/routing/decide.ts';
-import { WHYS, type Decision } from '../../src/routing/decision.ts';
+} from '../../src/routing/decisions-without-table.ts';
 import { anyFacts, anyOwner, anyState, OTHER, SELF } from './arbitraries.ts';
 
 const README = readFileSync(new URL('../../src/routing/README.md', import.meta.url), 'utf8');
