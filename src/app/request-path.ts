@@ -16,7 +16,7 @@ import { createOwnerHintRemover } from '../protocols/owner-hint.ts';
 import { AppResponses } from '../proxy/app-responses.ts';
 import { createListeners, type Listeners } from '../proxy/listeners.ts';
 import { createPeerUpstreams, type PeerUpstreams } from '../proxy/peer-attempt.ts';
-import type { ProxyParts } from '../proxy/proxied-request.ts';
+import type { ProxyParts } from '../proxy/proxy-parts.ts';
 import { QUIET_MS, RequestRecorder } from '../proxy/request-record.ts';
 import { SeenProtocols } from '../proxy/seen-protocols.ts';
 import { StartGate } from '../proxy/start-gate.ts';

@@ -10,7 +10,8 @@ import {
 import type { IncomingRequest } from '../http/incoming-request.ts';
 import { PROCESSING } from '../http/response-head.ts';
 import type { RequestHandler } from '../http/served-requests.ts';
-import { ProxiedRequest, type ProxyParts } from './proxied-request.ts';
+import { ProxiedRequest } from './proxied-request.ts';
+import type { ProxyParts } from './proxy-parts.ts';
 import type { BufferBudget } from '../http/buffers.ts';
 import type { MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';

@@ -12,68 +12,29 @@
  *
  * A client that disconnects closes it from any state.
  */
-import type { Clock } from '../clock.ts';
-import { parseReplayFailure, type ReplayFailureReason } from '../fly.ts';
+import { parseReplayFailure } from '../fly.ts';
 import type { IncomingRequest, IncomingRequestListener } from '../http/incoming-request.ts';
 import type { MalformedRequest } from '../http/request-head.ts';
-import { isIdempotent } from '../http/pipe-owner.ts';
 import type { UpstreamError } from '../http/upstream-request.ts';
 import type { ErrorResponse } from '../protocols/error-responses.ts';
 import type { RequestHead } from '../protocols/heads.ts';
 import { MAX_BODY_BYTES } from '../protocols/request-ids.ts';
-import { unreachable, type ActionFor } from '../routing/respond.ts';
-import type { Routed, Router } from '../routing/route.ts';
+import type { Routed } from '../routing/route.ts';
 import type { MachineId } from '../session.ts';
-import { AppAttempt, type AppAttemptParts } from './app-attempt.ts';
+import { AppAttempt } from './app-attempt.ts';
+import { afterAppFailure, afterPeerFailure } from './attempt-failures.ts';
 import type { AttemptedRequest } from './attempt.ts';
 import { REFUSED_HEADER, type ForwardNotes } from './forwarded-head.ts';
-import { ReceivedRequest, type ReceivedRequestParts } from './received-request.ts';
-import {
-  corsHeadersFor,
-  isConnectionRefused,
-  nameRequest,
-  responseToFailure,
-  responseToMalformed,
-} from './sidecar-response.ts';
-import type { HeldBodies } from './held-bodies.ts';
-import { PeerAttempt, type PeerAttemptParts } from './peer-attempt.ts';
-import type { HeldRequest, StartGate } from './start-gate.ts';
-import type { RequestRecord, RequestRecorder } from './request-record.ts';
+import { PeerAttempt } from './peer-attempt.ts';
+import type { ProxyParts } from './proxy-parts.ts';
+import { ReceivedRequest } from './received-request.ts';
+import type { RequestRecord } from './request-record.ts';
+import { corsHeadersFor, nameRequest, responseToMalformed } from './sidecar-response.ts';
+import type { HeldRequest } from './start-gate.ts';
 
-/** What every request shares. */
-export interface ProxyParts extends AppAttemptParts, PeerAttemptParts, ReceivedRequestParts {
-  readonly bindings: AppAttemptParts['bindings'];
-  readonly router: Pick<
-    Router,
-    'route' | 'decideEarly' | 'elsewhere' | 'toWinner' | 'withoutPlace'
-  >;
-  readonly actionFor: ActionFor;
-  /** Whether the session id of a request may be in its body. */
-  readonly mayHaveIdInBody: (head: RequestHead) => boolean;
-  readonly heldBodies: Pick<HeldBodies, 'begin'>;
-  /** For requests that come before the app listens. */
-  readonly startGate: Pick<StartGate, 'isOpen' | 'hold' | 'release'>;
-  readonly recorder: Pick<RequestRecorder, 'begin'>;
-  /** The edge returned a request as undelivered, or a client pretends that it did. */
-  readonly onReplayFailed: (reason: ReplayFailureReason | 'other') => void;
-  /** The app has refused a connection. */
-  readonly onRefused: () => void;
-  readonly clock: Clock;
-  readonly onFault: (error: unknown) => void;
-}
-
-type State = Waypoint | AppAttempt | PeerAttempt;
-
-interface Waypoint {
-  readonly kind: 'reading body' | 'routing' | 'awaiting app' | 'responding' | 'closed';
-}
-
-/** An id may be in it. */
-const READING_BODY: State = { kind: 'reading body' };
-const ROUTING: State = { kind: 'routing' };
-const AWAITING_APP: State = { kind: 'awaiting app' };
-const RESPONDING: State = { kind: 'responding' };
-const CLOSED: State = { kind: 'closed' };
+/** `reading body`: an id may be in it. An attempt is a state by itself. */
+type State =
+  'reading body' | 'routing' | 'awaiting app' | 'responding' | 'closed' | AppAttempt | PeerAttempt;
 
 export class ProxiedRequest
   extends ReceivedRequest
@@ -81,7 +42,7 @@ export class ProxiedRequest
 {
   readonly record: RequestRecord;
   readonly #parts: ProxyParts;
-  #state: State = ROUTING;
+  #state: State = 'routing';
   /** The part of the body that was read for an unreachable upstream. */
   #unsentBody: Buffer | undefined;
   #endHold: (() => void) | undefined;
@@ -100,7 +61,7 @@ export class ProxiedRequest
   }
 
   get isClosed(): boolean {
-    return this.#state.kind === 'closed';
+    return this.#state === 'closed';
   }
 
   run(): void {
@@ -119,7 +80,7 @@ export class ProxiedRequest
       this.#route();
       return;
     }
-    this.#state = READING_BODY;
+    this.#state = 'reading body';
     this.incoming.holdBody();
   }
 
@@ -131,14 +92,14 @@ export class ProxiedRequest
 
   /** The body is too slow: the app gets it as it comes. */
   #routeWithoutBody(): void {
-    if (this.#state !== READING_BODY) return;
-    this.#state = ROUTING;
+    if (this.#state !== 'reading body') return;
+    this.#state = 'routing';
     this.#guarded(() => this.#route());
   }
 
   /** The body stays with the request. */
   #routeWithBody(): void {
-    this.#state = ROUTING;
+    this.#state = 'routing';
     this.#endHold?.();
     this.head = { ...this.head, body: this.incoming.peekEarly().toString('latin1') };
     this.#route();
@@ -185,18 +146,18 @@ export class ProxiedRequest
   }
 
   #awaitApp(): void {
-    if (this.#parts.startGate.hold(this)) this.#state = AWAITING_APP;
+    if (this.#parts.startGate.hold(this)) this.#state = 'awaiting app';
     else this.refuse('app-starting');
   }
 
   /** Routes anew: another Machine may have claimed the session meanwhile. */
   onGateOpen(): void {
-    this.#state = ROUTING;
+    this.#state = 'routing';
     this.#guarded(() => this.#route());
   }
 
   onGateRefused(): void {
-    this.#state = ROUTING;
+    this.#state = 'routing';
     this.#guarded(() => this.refuse('app-starting'));
   }
 
@@ -217,7 +178,7 @@ export class ProxiedRequest
   refuseMalformed(why: MalformedRequest): void {
     this.record.routed = this.#parts.router.decideEarly('malformed-request');
     this.record.reason = why.reason;
-    this.#state = RESPONDING;
+    this.#state = 'responding';
     this.#write(responseToMalformed(why), true);
   }
 
@@ -233,7 +194,7 @@ export class ProxiedRequest
   }
 
   #respond(response: ErrorResponse): void {
-    this.#state = RESPONDING;
+    this.#state = 'responding';
     nameRequest(this.incoming, response, this.#parts.clock, {
       onReady: (named) => this.#guarded(() => this.#write(named)),
       onMalformedBody: (why) => this.#guarded(() => this.onMalformedBody(why)),
@@ -259,41 +220,15 @@ export class ProxiedRequest
     const attempt = this.#currentAttempt;
     if (!attempt) return;
     attempt.close();
-    this.#state = ROUTING;
+    this.#state = 'routing';
     this.incoming.listen(this);
-    if (attempt.kind === 'app') this.#afterAppFailed(error, attempt);
-    else this.#afterPeerFailed(error, attempt);
-  }
-
-  #afterAppFailed(error: UpstreamError, { routed }: AppAttempt): void {
-    const { router, appResponses, onRefused } = this.#parts;
-    const response = responseToFailure(error, this.#mayRepeat(error));
-    if (!isConnectionRefused(error)) {
-      this.#respond(response);
-      return;
-    }
-    // No byte has reached the app, and the edge still has the whole request.
-    onRefused();
-    const elsewhere = router.elsewhere(this, routed);
-    if (elsewhere) this.#carryOut(elsewhere);
-    else this.#respond(appResponses.whenAppIsDown(response, this.head, routed));
-  }
-
-  #afterPeerFailed(error: UpstreamError, { routed, pipe }: PeerAttempt): void {
-    // A peer reports that it received a forward before its app sees any of it.
-    const wasNotReceived = error.code === 'connection-lost' && !error.hasReceivedBytes;
-    const mayRepeat = wasNotReceived || this.#mayRepeat(error);
-    const body = routed.decision.why === 'placed' && error.wasNotSent ? pipe.takeBody() : undefined;
-    const here = body && this.#parts.router.withoutPlace(routed);
-    if (here) {
-      this.#unsentBody = body.length === 0 ? undefined : body;
-      this.#carryOut(here);
-    } else this.#respond(mayRepeat ? unreachable(routed) : responseToFailure(error, false));
-  }
-
-  /** Whether the client may repeat the request safely. */
-  #mayRepeat(error: UpstreamError): boolean {
-    return error.wasNotSent || isIdempotent(this.head.method);
+    const next =
+      attempt.kind === 'app'
+        ? afterAppFailure(this, attempt, error, this.#parts)
+        : afterPeerFailure(this, attempt, error, this.#parts);
+    this.#unsentBody = next.unsentBody;
+    if (next.routed) this.#carryOut(next.routed);
+    else this.#respond(next.response);
   }
 
   onFinished(): void {
@@ -324,7 +259,7 @@ export class ProxiedRequest
   }
 
   onRequestEnd(): void {
-    if (this.#state === READING_BODY) this.#guarded(() => this.#routeWithBody());
+    if (this.#state === 'reading body') this.#guarded(() => this.#routeWithBody());
   }
 
   onClientWritable(): void {
@@ -348,7 +283,7 @@ export class ProxiedRequest
 
   get #currentAttempt(): AppAttempt | PeerAttempt | undefined {
     const state = this.#state;
-    return state.kind === 'app' || state.kind === 'peer' ? state : undefined;
+    return typeof state === 'string' ? undefined : state;
   }
 
   /** Ends the attempt without a response; the sidecar continues without that upstream. */
@@ -356,7 +291,7 @@ export class ProxiedRequest
     const attempt = this.#currentAttempt;
     attempt?.pipe.abort();
     attempt?.close();
-    this.#state = ROUTING;
+    this.#state = 'routing';
     this.incoming.listen(this);
   }
 
@@ -366,7 +301,7 @@ export class ProxiedRequest
     this.#currentAttempt?.close();
     this.#endHold?.();
     if (!this.#parts.startGate.isOpen) this.#parts.startGate.release(this);
-    this.#state = CLOSED;
+    this.#state = 'closed';
     this.record.end(this);
   }
 }

@@ -15,7 +15,7 @@ import { Sweep } from '../../../src/http/sweep.ts';
 import { nullLogger } from '../../../src/observability/log.ts';
 import { nullMetrics } from '../../../src/observability/metrics.ts';
 import { createListeners } from '../../../src/proxy/listeners.ts';
-import type { ProxyParts } from '../../../src/proxy/proxied-request.ts';
+import type { ProxyParts } from '../../../src/proxy/proxy-parts.ts';
 import { RequestRecorder } from '../../../src/proxy/request-record.ts';
 import { createVia } from '../../../src/proxy/attempt-request.ts';
 import { eventually, TRAILERS } from '../../http/support.ts';
