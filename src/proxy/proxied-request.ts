@@ -76,12 +76,10 @@ export class ProxiedRequest
   #holdBody(): void {
     const { contentLength = 0 } = this.incoming.head;
     this.#endHold = this.#parts.heldBodies.begin(contentLength, () => this.#routeWithoutBody());
-    if (!this.#endHold) {
-      this.#route();
-      return;
-    }
-    this.#state = 'reading body';
-    this.incoming.holdBody();
+    if (this.#endHold) {
+      this.#state = 'reading body';
+      this.incoming.holdBody();
+    } else this.#route();
   }
 
   #mayHaveIdInBody(): boolean {
@@ -140,10 +138,6 @@ export class ProxiedRequest
   }
 
   // Before the app listens
-
-  get hasBody(): boolean {
-    return this.incoming.hasBody;
-  }
 
   #awaitApp(): void {
     if (this.#parts.startGate.hold(this)) this.#state = 'awaiting app';
@@ -278,8 +272,6 @@ export class ProxiedRequest
     this.record.noteDisconnected();
     this.#close();
   }
-
-  // The end
 
   get #currentAttempt(): AppAttempt | PeerAttempt | undefined {
     const state = this.#state;

@@ -55,6 +55,10 @@ export class ReceivedRequest implements ArrivedRequest {
     this.span = parts.tracing && this.#beginSpan(parts.tracing);
   }
 
+  get hasBody(): boolean {
+    return this.incoming.hasBody;
+  }
+
   get bodyLength(): number | undefined {
     const { isChunked, contentLength } = this.incoming.head;
     return isChunked ? undefined : (contentLength ?? 0);
