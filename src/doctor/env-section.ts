@@ -9,7 +9,7 @@ export function checkEnv({ env }: Pick<FlyToml, 'env'>): Finding[] {
 
 /** Names that end so hold a secret; `PUBLIC_KEY` and `TOKEN_TTL` do not. */
 const SECRET_NAME =
-  /(^|_)(PASSWORD|PASSWD|SECRET|SECRET_KEY(_BASE)?|TOKEN|API_?KEY|PRIVATE_KEY|ACCESS_KEY|CREDENTIALS|MASTER_KEY)$/;
+  /(^|_)(PASSWORD|PASSWD|SECRET|SECRET_KEY(_BASE)?|TOKEN|API_?KEY|PRIVATE_KEY|ACCESS_KEY|CREDENTIALS|MASTER_KEY|OTLP(_[A-Z]+)?_HEADERS)$/;
 const PASSWORD_IN_URL = /^[a-z][a-z0-9+.-]*:\/\/[^/?#]*:[^/?#]*@/i;
 
 /** Never shows a value. */

@@ -17,6 +17,16 @@ for (const [name, env, expected] of [
     { SESSION_STORE_URL: 'redis://default:s3cret@host:6379', STRIPE_API_KEY: 's3cret' },
     ['warning: [env] has what looks like a secret: SESSION_STORE_URL, STRIPE_API_KEY.'],
   ],
+  [
+    'headers for a collector, which hold its token',
+    {
+      FLY_AFFINITY_OTEL_EXPORTER_OTLP_HEADERS: 'Authorization=s3cret',
+      OTEL_EXPORTER_OTLP_TRACES_HEADERS: 'x-token=s3cret',
+    },
+    [
+      'warning: [env] has what looks like a secret: FLY_AFFINITY_OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_TRACES_HEADERS.',
+    ],
+  ],
   ['a URL without a password is fine', { SESSION_STORE_URL: 'redis://host:6379' }, []],
   ['a user for the image to run as', { RUN_AS: '1000:1000' }, []],
   ['root', { RUN_AS: 'root' }, ['error: RUN_AS is "root".']],
