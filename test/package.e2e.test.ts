@@ -211,8 +211,10 @@ for (const [base, hasNode] of [
     const folder = await runStageOfInit(image, base);
     assert.equal((await filesIn(folder)).has('bin/node'), !hasNode);
     const PATH = hasNode ? `${dirname(process.execPath)}:/usr/bin:/bin` : '/usr/bin:/bin';
+    // The start script of root takes the user of a store that is there.
+    const SESSION_STORE_PATH = join(image, 'data/session-store.sqlite');
     const start = (...args: readonly string[]) =>
-      succeed(join(folder, 'start'), args, image, { PATH });
+      succeed(join(folder, 'start'), args, image, { PATH, SESSION_STORE_PATH });
     assert.equal(await start('--version'), `${readVersion()}\n`);
     assert.match(await start('doctor'), /^0 errors, 0 warnings, /m);
   });
