@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import type { ServerResponse } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { nullMetrics } from '../../src/observability/metrics.ts';
 import { requestIdIn } from '../../src/proxy/sidecar-response.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
+import { BINDINGS_PATH } from '../../src/fleet/join/reader.ts';
 import { ASK_PATH } from '../../src/fleet/messages.ts';
 import { keyOf } from '../support/ids.ts';
 import { openRawClient, type RawClient } from '../support/raw.ts';
@@ -148,8 +150,10 @@ describe('a rejected MCP request that never completes', () => {
   });
 
   test('whose client disconnects during the owner lookup is not read any further', async (t) => {
+    const joined = Promise.withResolvers<undefined>();
     const peerAsked = Promise.withResolvers<ServerResponse>();
     const peerPort = await serveApp(t, (req, res) => {
+      if (req.url === BINDINGS_PATH) res.once('close', () => joined.resolve(undefined));
       if (req.url === ASK_PATH) peerAsked.resolve(res);
       else res.writeHead(404).end();
     });
@@ -166,6 +170,9 @@ describe('a rejected MCP request that never completes', () => {
     const env = { UNKNOWN_SESSION: 'reject', FLEET: `m2@127.0.0.1:${peerPort}` };
     const { ports } = await startTestSidecar(t, appPort, env, { clock, metrics });
     const client = await openRawClient(ports.public);
+    // The join at the start has a timer until it has its response.
+    await joined.promise;
+    for (let turn = 0; turn < 20; turn += 1) await setImmediate();
     const before = clock.pendingCount();
     client.send(head(`Content-Length: ${CALL.length}`) + CALL.slice(0, 20));
     const peerResponse = await peerAsked.promise;
