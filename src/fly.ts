@@ -161,7 +161,7 @@ export function processGroupName(app: string, group: string): string {
   return `${group}.process.${app}.internal`;
 }
 
-export interface ListedMachine {
+interface ListedMachine {
   readonly id: MachineId;
   /** Empty if the record names none. */
   readonly region: string;

@@ -4,7 +4,7 @@
  */
 import type { Clock } from './clock.ts';
 
-export interface Backoff {
+interface Backoff {
   /** Upper bound of the pause before the first retry, in ms; it doubles with each further one. */
   readonly delayMs: number;
   /** The bound grows no further than this many ms; half a minute unless given. */
@@ -68,7 +68,7 @@ function isAborted(signal: AbortSignal | undefined): boolean {
   return signal?.aborted ?? false;
 }
 
-export type BreakerState =
+type BreakerState =
   | { readonly kind: 'closed'; readonly consecutiveFailures: number }
   /** `untilMs`: monotonic time from which on a probe is let through. */
   | { readonly kind: 'open'; readonly untilMs: number; readonly timesOpened: number }
@@ -90,7 +90,7 @@ export interface CircuitBreaker {
   begin(): BreakerAttempt | undefined;
 }
 
-export interface CircuitBreakerOptions {
+interface CircuitBreakerOptions {
   /** So many failures without a success in between open it. */
   readonly failureThreshold: number;
   /** How long it stays open at first, in ms; doubles each time a probe fails. */

@@ -17,11 +17,7 @@ import { handleForm, showPage, type StatusPageParts } from './status-page.ts';
 import { listen, type ListenAddress } from '../http/listener.ts';
 import { createServer } from '../http/node-http.ts';
 
-export type AdminParts = HealthParts &
-  StatusPageParts &
-  DrainParts &
-  ExplainRouteParts &
-  SessionsParts;
+type AdminParts = HealthParts & StatusPageParts & DrainParts & ExplainRouteParts & SessionsParts;
 
 const ROUTES: readonly Route<AdminParts>[] = [
   { methods: ['GET', 'HEAD'], path: '/', auth: 'detail', handle: showPage },

@@ -10,7 +10,7 @@ export class Html {
 }
 
 /** Undefined, null and false are left out. */
-export type HtmlValue = string | number | Html | undefined | null | false | readonly HtmlValue[];
+type HtmlValue = string | number | Html | undefined | null | false | readonly HtmlValue[];
 
 /** Every value is escaped, in text and in quoted attributes. No value may stand anywhere else in a tag. */
 export function html(parts: TemplateStringsArray, ...values: readonly HtmlValue[]): Html {

@@ -42,7 +42,7 @@ export interface AdminCall {
   readonly accessWith: (token: string) => Access;
 }
 
-export interface AdminRouterOptions<Parts> {
+interface AdminRouterOptions<Parts> {
   readonly routes: readonly Route<Parts>[];
   readonly parts: Parts;
   readonly token: string | undefined;
@@ -202,7 +202,7 @@ function respondError(
 /** Logs what is denied. */
 type AccessCheck = (request: IncomingMessage, given: string) => Access;
 
-export interface TokenCheckOptions {
+interface TokenCheckOptions {
   readonly token: string;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -213,7 +213,7 @@ const LOGGED_PER_SECOND = 1 / 60;
 /** RFC 6750 §2.1; the name of the scheme is case-insensitive (RFC 9110 §11.1). */
 const BEARER = /^bearer +(\S+) *$/i;
 
-export function createTokenCheck({ token, clock, logger }: TokenCheckOptions): AccessCheck {
+function createTokenCheck({ token, clock, logger }: TokenCheckOptions): AccessCheck {
   const expected = digest(token);
   const mayLog = createTokenBucket({ ratePerSecond: LOGGED_PER_SECOND, burst: 1, clock });
   let refusedCount = 0;

@@ -18,7 +18,7 @@ export interface PageAssets {
   readonly script: string;
 }
 
-export interface PageOptions {
+interface PageOptions {
   readonly status: Status;
   readonly assets: PageAssets;
   /** Undefined: there is no `ADMIN_TOKEN`. */

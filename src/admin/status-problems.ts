@@ -3,7 +3,7 @@ import { formatDuration } from '../duration.ts';
 import type { NotAccepting } from '../routing/decision.ts';
 import type { Status } from './status.ts';
 
-export interface Problem {
+interface Problem {
   readonly level: 'bad' | 'warn';
   readonly text: string;
 }

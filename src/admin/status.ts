@@ -72,7 +72,7 @@ export interface SessionStatus {
   readonly released: readonly CountSample[];
 }
 
-export interface StatusDetail {
+interface StatusDetail {
   readonly upstream: string;
   /** The path of the store's file, or host and name of its database. */
   readonly store: string;

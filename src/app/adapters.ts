@@ -71,7 +71,7 @@ export async function openStore(config: Config, parts: AdapterParts): Promise<Op
   return { store, health: () => store.health() };
 }
 
-export interface CountedStore extends Resync {
+interface CountedStore extends Resync {
   readonly store: SessionStore;
   /** Whether this Machine owns the maximum number of sessions. */
   readonly isFull: () => boolean;

@@ -1,7 +1,7 @@
 /** A value that takes long to read, for readers who prefer an older value to waiting. */
 import type { Clock } from '../clock.ts';
 
-export interface CachedReadingOptions<Value> {
+interface CachedReadingOptions<Value> {
   /** A rejection keeps the value before. Ends early when the signal aborts. */
   readonly read: (signal: AbortSignal) => Promise<Value>;
   readonly clock: Clock;

@@ -9,7 +9,7 @@ import { createRateLimitedReport, type Logger } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 
-export interface HttpEngineParts {
+interface HttpEngineParts {
   readonly config: Config;
   readonly clock: Clock;
   readonly logger: Logger;

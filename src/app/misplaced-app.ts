@@ -7,7 +7,7 @@ import { listeningSockets, type ListeningSocket } from './listening-sockets.ts';
 import type { ProcessGroup } from './process-group.ts';
 import { canConnect, hostOf } from './supervised-app.ts';
 
-export interface MisplacedAppParts {
+interface MisplacedAppParts {
   readonly config: Pick<Config, 'upstreamUrl'>;
   readonly clock: Clock;
   readonly logger: Pick<Logger, 'info' | 'warn' | 'error'>;

@@ -41,7 +41,7 @@ import { HeldBodies } from '../proxy/held-bodies.ts';
 import type { Logger } from '../observability/log.ts';
 import type { Tracing } from '../observability/tracing.ts';
 
-export interface RequestPathParts extends OwnedSessionsParts, RoutingParts {
+interface RequestPathParts extends OwnedSessionsParts, RoutingParts {
   /** For lines about single requests. */
   readonly requestLogger: Logger;
   /** Undefined: there are no traces. */

@@ -10,7 +10,7 @@ import type { RequestPath } from './request-path.ts';
 import { Sleeper } from './sleeper.ts';
 import { findSocketProblem, requestSuspend, type SuspendTarget } from './suspend-request.ts';
 
-export interface SleepParts {
+interface SleepParts {
   readonly parts: AdapterParts;
   readonly opened: OpenedStore;
   readonly path: RequestPath;

@@ -14,7 +14,7 @@ import type { Draining } from '../routing/placement.ts';
 import type { SessionStore } from '../store/store.ts';
 import { CachedReading } from './cached-reading.ts';
 
-export interface StatusReporterParts {
+interface StatusReporterParts {
   readonly config: Config;
   readonly clock: Clock;
   readonly metrics: Pick<Metrics, 'counts'>;

@@ -110,7 +110,7 @@ export class AppStartError extends Error {
 
 /* Waits until a port accepts connections. */
 
-export interface AwaitPortOptions {
+interface AwaitPortOptions {
   readonly host: string;
   readonly port: number;
   readonly clock: Clock;

@@ -15,7 +15,7 @@ import { MIN_TTL_SECONDS, type ReplayCacheRule } from '../simulator/replay-cache
 import { startSimulation, type Simulation } from '../simulator/simulation.ts';
 import { SPREADS, type SpreadName } from '../simulator/spread.ts';
 
-export interface SimulateArguments {
+interface SimulateArguments {
   readonly machineCount: number;
   /** 0: a free one. */
   readonly port: number;

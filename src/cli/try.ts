@@ -97,7 +97,7 @@ function comparisonOf(
 }
 
 /** The arguments, or what is wrong with them. */
-export function parseTryArguments(
+function parseTryArguments(
   args: readonly string[],
   appCommand: readonly string[] | undefined,
 ): TryArguments | readonly string[] {

@@ -109,7 +109,7 @@ function affinityCookieIsNobodyElses(values: Partial<SettingValues>): string[] {
 }
 
 /** What Fly.io suspends at most (https://fly.io/docs/reference/suspend-resume/). */
-export const MAX_SUSPENDED_MB = 2_048;
+const MAX_SUSPENDED_MB = 2_048;
 
 /** What a warning about `SUSPEND_AFTER` depends on. */
 interface Suspending {

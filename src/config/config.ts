@@ -82,7 +82,7 @@ export interface SuspendConfig {
   readonly socketPath: string;
 }
 
-export interface UpstreamCheckConfig {
+interface UpstreamCheckConfig {
   readonly path: string;
   /** The `Host` of the check; undefined: that of the upstream. */
   readonly host: string | undefined;
@@ -106,14 +106,14 @@ export interface StoreConfig {
   readonly maxAgeMs: number;
 }
 
-export type FleetConfig =
+type FleetConfig =
   | { readonly kind: 'off' }
   /** From Fly's DNS. */
   | { readonly kind: 'auto'; readonly appName: string }
   /** The other Machines; this one is left out. */
   | { readonly kind: 'static'; readonly peers: readonly PeerAddress[] };
 
-export type ParsedConfig =
+type ParsedConfig =
   | { readonly config: Config; readonly warnings: readonly string[]; readonly mistakes?: never }
   | { readonly mistakes: readonly string[]; readonly config?: never; readonly warnings?: never };
 

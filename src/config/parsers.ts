@@ -4,7 +4,7 @@ import type { AffinityCookieSetting } from '../protocols/affinity-cookie.ts';
 import { parseMachineId, type MachineId } from '../session.ts';
 
 /** Each mistake wants the setting's name in front: `must be ..., got "80a"`. */
-export type Parsed<Value> =
+type Parsed<Value> =
   | { readonly value: Value; readonly mistakes?: never }
   | { readonly value?: never; readonly mistakes: readonly string[] };
 export type Parse<Value> = (text: string) => Parsed<Value>;
@@ -205,7 +205,7 @@ export const secret: Parse<string> = (text) => {
   );
 };
 
-export type FleetSetting = 'auto' | 'off' | readonly PeerAddress[];
+type FleetSetting = 'auto' | 'off' | readonly PeerAddress[];
 
 /** `id@host:peer-port,...`; an IPv6 address goes in brackets. */
 const PEER = /^([^@]+)@(?:\[([0-9a-f:.]+)\]|([^:[\]]+)):(\d+)$/i;

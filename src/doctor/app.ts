@@ -6,7 +6,7 @@ import { errorCodeOf, withTimeout } from './probe.ts';
 import { type Finding, error, note, ok, warning } from './report.ts';
 import { isLoopback } from './settings.ts';
 
-export interface UpstreamFacts {
+interface UpstreamFacts {
   readonly origin: string;
   /** Why no connection can be made; undefined if one can. */
   readonly connectError: string | undefined;

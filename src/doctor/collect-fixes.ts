@@ -6,7 +6,7 @@ import type { Finding } from './report.ts';
 /** A change may bring a finding of its own: a volume, for a strategy that can't have one. */
 const MAX_ROUNDS = 5;
 
-export interface CollectedFixes {
+interface CollectedFixes {
   /** Those it was given, and those that the findings name. */
   readonly changes: readonly Change[];
   /** What no change fixes. */

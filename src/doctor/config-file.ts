@@ -13,7 +13,7 @@ export interface ConfigFile {
   readonly toml: FlyToml;
 }
 
-export type ReadConfigFile =
+type ReadConfigFile =
   | { readonly kind: 'read'; readonly file: ConfigFile }
   | { readonly kind: 'absent' }
   | { readonly kind: 'unreadable'; readonly path: string; readonly reason: string }

@@ -12,7 +12,7 @@ import type { PostgresPool } from '../store/postgres/pool.ts';
 import { POSTGRES_SCHEMA_VERSION } from '../store/postgres/schema.ts';
 import type { RedisLink } from '../store/redis/link.ts';
 
-export type DatabaseFacts =
+type DatabaseFacts =
   | { readonly kind: 'unusable'; readonly reason: string }
   | {
       readonly kind: 'usable';
@@ -21,7 +21,7 @@ export type DatabaseFacts =
     };
 
 /** What the probe found, and the clock of the database for comparison. */
-export interface ProbedDatabase {
+interface ProbedDatabase {
   readonly facts: DatabaseFacts;
   readonly clocks: readonly ClockFacts[];
 }

@@ -105,7 +105,7 @@ function warnOfNoVolume(toml: FlyToml, group: string, of: string, path: string):
 export const NEW_SOURCE = 'sessions';
 
 /** A volume for the store alone; groups that have one keep it. */
-export function newMount(toml: FlyToml, groups: readonly string[], destination: string): Change {
+function newMount(toml: FlyToml, groups: readonly string[], destination: string): Change {
   const mount = { source: NEW_SOURCE, destination, initial_size: '1gb' };
   const value = { ...mount, ...processesFor(toml, groups) };
   return { path: toml.mounts.length === 0 ? ['mounts'] : ['mounts', toml.mounts.length], value };

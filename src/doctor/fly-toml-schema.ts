@@ -123,7 +123,7 @@ const FileSchema = v.object({
 
 export type FlyTomlFile = v.InferOutput<typeof FileSchema>;
 
-export interface ReadFile {
+interface ReadFile {
   readonly file: FlyTomlFile;
   /** One sentence for each value of the wrong type. */
   readonly typeErrors: readonly string[];

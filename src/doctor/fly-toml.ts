@@ -41,7 +41,7 @@ export interface MachineSize {
   readonly processes: readonly string[];
 }
 
-export interface Build {
+interface Build {
   readonly image: string | undefined;
   readonly builder: string | undefined;
   readonly dockerfile: string | undefined;
@@ -75,7 +75,7 @@ export interface Service {
   readonly processes: readonly string[];
 }
 
-export interface Concurrency {
+interface Concurrency {
   readonly type: string | undefined;
   readonly softLimit: number | undefined;
   readonly hardLimit: number | undefined;
@@ -96,7 +96,7 @@ export interface ReplayCacheSection {
   readonly ttlSeconds?: number | undefined;
 }
 
-export interface MetricsEndpoint {
+interface MetricsEndpoint {
   readonly port?: number | undefined;
   readonly path?: string | undefined;
   readonly processes: readonly string[];

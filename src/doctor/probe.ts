@@ -34,7 +34,7 @@ export function errorCodeOf(error: unknown): string {
   return isCoded ? String(error.code) : 'unknown error';
 }
 
-export interface ProbeRequest {
+interface ProbeRequest {
   /** An address or a name, without brackets. */
   readonly host: string;
   readonly port: number;

@@ -11,7 +11,7 @@ import { listedNames } from '../protocols/setting.ts';
 import type { IdLocation, Protocol } from '../protocols/protocol.ts';
 
 /** A request field that Fly.io can key a replay cache on. */
-export interface CacheKey {
+interface CacheKey {
   readonly type: 'header' | 'cookie';
   readonly name: string;
 }

@@ -6,7 +6,7 @@ export type Level = 'ok' | 'note' | 'warning' | 'error';
 
 export type Finding = Success | Remark;
 
-export interface Success {
+interface Success {
   readonly level: 'ok';
   /** A sentence. */
   readonly what: string;

@@ -16,7 +16,7 @@ import { AUTO } from '../protocols/presets.ts';
 import { listedNames } from '../protocols/setting.ts';
 import { sidecarServices } from './service.ts';
 
-export interface DoctorSettings {
+interface DoctorSettings {
   /** Whether the doctor runs on a Fly.io Machine, so that its network and disk can be probed. */
   readonly isOnMachine: boolean;
   readonly read: ReadSettings;
@@ -97,7 +97,7 @@ function cacheSettingsIn({ config }: ReadSettings, toml: FlyToml | undefined): C
 }
 
 /** The result of parsing the environment. */
-export interface ReadSettings {
+interface ReadSettings {
   /** Invalid settings count as unset here, so that the others can be checked. */
   readonly config: Config | undefined;
   readonly mistakes: readonly string[];

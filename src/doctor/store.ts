@@ -124,7 +124,7 @@ export type FileFacts =
   | { readonly kind: 'database'; readonly applicationId: number; readonly version: number };
 
 /** The schema that this version writes. */
-export interface KnownSchema {
+interface KnownSchema {
   readonly applicationId: number;
   readonly version: number;
 }

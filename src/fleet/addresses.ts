@@ -18,7 +18,7 @@ export function normalizeAddress(text: string): string | undefined {
   return MAPPED_IPV4.exec(address)?.[1] ?? address;
 }
 
-export interface MachineAddressesOptions {
+interface MachineAddressesOptions {
   /** Addresses of one Machine, in any spelling; rejects if there are none. */
   readonly resolve: (machine: MachineId) => Promise<readonly string[]>;
   /** After this many readings the addresses of a Machine are resolved again. */

@@ -12,7 +12,7 @@ export interface Announcement {
   readonly isRepeated?: true;
 }
 
-export interface AnnouncementQueueOptions {
+interface AnnouncementQueueOptions {
   readonly self: MachineId;
   readonly peer: MachineId;
   readonly clock: Clock;

@@ -54,7 +54,7 @@ export interface ClaimResolver {
   idle(): Promise<void>;
 }
 
-export type AnnouncementResponse = Claim | 'unknown' | undefined;
+type AnnouncementResponse = Claim | 'unknown' | undefined;
 
 export function createClaimResolver(options: ClaimResolverOptions): ClaimResolver {
   return new StoreClaimResolver(options);
@@ -265,7 +265,7 @@ function periodOf({ createdAt }: Claimant): number {
  * winner's with its generation, age and time left. Rejects with the store's error; the binding of the
  * loser may then still be there.
  */
-export async function releaseTo(
+async function releaseTo(
   store: Pick<SessionStore, 'delete' | 'upsert'>,
   loser: MachineId,
   key: SessionKey,
@@ -276,7 +276,7 @@ export async function releaseTo(
 }
 
 /** Stores the claim of another Machine. */
-export async function storeCopy(
+async function storeCopy(
   store: Pick<SessionStore, 'upsert'>,
   key: SessionKey,
   { machine, generation, createdAt, ttlMs }: Claimant,

@@ -7,7 +7,7 @@
 import type { MachineId } from '../session.ts';
 import type { Cancel, Clock } from '../clock.ts';
 
-export interface ForwardWatchdogOptions {
+interface ForwardWatchdogOptions {
   readonly clock: Clock;
   /** Whether the sidecar of that Machine responds; never rejects. */
   readonly ping: (machine: MachineId) => Promise<boolean>;

@@ -32,7 +32,7 @@ const MAX_WATCHED = 10_000;
 const DEPARTED_MS = 600_000;
 const MAX_DEPARTED = 20;
 
-export interface GoneMachinesOptions {
+interface GoneMachinesOptions {
   readonly clock: Clock;
   /** How long connections must be refused, in ms; 0: refused connections are no evidence. */
   readonly goneAfterMs: number;

@@ -11,7 +11,7 @@ import type { Directory } from './directory.ts';
 import type { PeerStatus } from './messages.ts';
 import type { Peers } from './peers.ts';
 
-export interface HeartbeatsOptions {
+interface HeartbeatsOptions {
   readonly directory: Pick<Directory, 'others'>;
   readonly peers: Pick<Peers, 'sendHeartbeat'>;
   readonly clock: Clock;

@@ -14,7 +14,7 @@ export interface MachineReport {
   readonly address: string | undefined;
 }
 
-export type ReportedLiveness = Pick<
+type ReportedLiveness = Pick<
   Liveness,
   | 'allMachines'
   | 'of'

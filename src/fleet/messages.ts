@@ -38,7 +38,7 @@ export const MAX_MESSAGE_BYTES = 65_536;
 export const MAX_TTL_MS = 366 * 24 * 3_600_000;
 
 /** More changes of owner than any session has. A higher generation is rejected, as it could not be raised. */
-export const MAX_GENERATION = 2 ** 40;
+const MAX_GENERATION = 2 ** 40;
 
 const WholeSchema = v.custom<number>(isWhole);
 
@@ -105,11 +105,11 @@ const ResponseSchema = v.object({
 const StatusMessageSchema = v.object({ from: MachineIdSchema, status: StatusSchema });
 const StatusResponseSchema = v.object({ machine: MachineIdSchema, status: StatusSchema });
 
-export type AskMessage = v.InferOutput<typeof AskSchema>;
-export type AnnounceMessage = v.InferOutput<typeof AnnounceSchema>;
-export type StatusMessage = v.InferOutput<typeof StatusMessageSchema>;
-export type StatusResponse = v.InferOutput<typeof StatusResponseSchema>;
-export interface ResponseMessage {
+type AskMessage = v.InferOutput<typeof AskSchema>;
+type AnnounceMessage = v.InferOutput<typeof AnnounceSchema>;
+type StatusMessage = v.InferOutput<typeof StatusMessageSchema>;
+type StatusResponse = v.InferOutput<typeof StatusResponseSchema>;
+interface ResponseMessage {
   readonly machine: MachineId;
   readonly answers: ReadonlyMap<SessionKey, KeyResponse>;
 }

@@ -17,12 +17,12 @@ export interface PeerClient {
   close(): Promise<void>;
 }
 
-export interface PostOptions {
+interface PostOptions {
   readonly timeoutMs: number;
   readonly signal?: AbortSignal;
 }
 
-export interface PeerClientOptions {
+interface PeerClientOptions {
   readonly peer: Peer;
   readonly addressOf: () => string | undefined;
   readonly clock: Clock;
@@ -176,9 +176,9 @@ function isConnectionLost(error: unknown): boolean {
 }
 
 /** `refused`: nothing listens at the port. */
-export type DialOutcome = 'connected' | 'refused' | 'failed';
+type DialOutcome = 'connected' | 'refused' | 'failed';
 
-export interface DialerOptions {
+interface DialerOptions {
   /** The current address, read for each connection; undefined while it is unknown. */
   readonly addressOf: () => string | undefined;
   readonly timeoutMs: number;
@@ -194,7 +194,7 @@ export interface Dialer {
   close(): void;
 }
 
-export class DialError extends Error {
+class DialError extends Error {
   override readonly name = 'DialError';
   readonly code: 'address-unknown' | 'connect-timeout' | 'closed';
 

@@ -39,7 +39,7 @@ export type LinkLiveness = Pick<
   | 'onConnectFailed'
 >;
 
-export interface PeerLinkOptions {
+interface PeerLinkOptions {
   readonly self: MachineId;
   readonly peer: Peer;
   /** The peer's current address. */

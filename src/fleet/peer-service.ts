@@ -32,7 +32,7 @@ export interface PeerServiceOptions {
 }
 
 /** A request to the peer listener. */
-export interface PeerRequest {
+interface PeerRequest {
   readonly method: string;
   readonly path: string;
   /** The remote address of the socket. */
@@ -52,7 +52,7 @@ export type PeerService = (request: PeerRequest) => Promise<PeerResponse> | unde
 export type MessageResponse = string | 400 | 403 | 410 | 503;
 export type HandleMessage = (text: string, isFrom: IsFrom) => Promise<MessageResponse>;
 /** Whether the message comes from an address of that Machine. */
-export type IsFrom = (machine: MachineId) => boolean;
+type IsFrom = (machine: MachineId) => boolean;
 
 /**
  * Reports only this Machine's own bindings, and accepts only claims of a peer about itself.

@@ -73,7 +73,7 @@ export const MAX_QUERIES = 1_024;
 export const QUERIES_PER_SECOND = 500;
 export const QUERY_BURST = 1_000;
 /** The share of one source when other sources have used up the rest. */
-export const SOURCE_SHARE = { ratePerSecond: 50, burst: 100 };
+const SOURCE_SHARE = { ratePerSecond: 50, burst: 100 };
 /** Reserved for sources within their share. */
 export const QUERY_RESERVE = QUERY_BURST / 2;
 

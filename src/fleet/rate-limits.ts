@@ -2,14 +2,14 @@
 import { detachedCopy } from '../session.ts';
 import type { Clock } from '../clock.ts';
 
-export interface TokenRate {
+interface TokenRate {
   readonly ratePerSecond: number;
   /** The size of the bucket, which starts full. */
   readonly burst: number;
 }
 
 /** Takes one token if there are more than `reserve` (0 by default), and returns whether it did. */
-export type TakeToken = (reserve?: number) => boolean;
+type TakeToken = (reserve?: number) => boolean;
 
 export function createTokenBucket(options: TokenRate & { readonly clock: Clock }): TakeToken {
   const { ratePerSecond, burst, clock } = options;

@@ -1,7 +1,7 @@
 /** A map of bounded size whose entries expire after a fixed time. When it is full, the oldest entry is dropped. */
 import type { Clock } from '../clock.ts';
 
-export interface RecentMapOptions {
+interface RecentMapOptions {
   readonly clock: Pick<Clock, 'monotonicMs'>;
   readonly ttlMs: number;
   readonly maxEntries: number;

@@ -6,9 +6,9 @@ import { listedPeer, type Directory, type ListedPeer, type Peer } from './direct
 import type { Liveness } from './liveness.ts';
 
 /** One Machine as configured: `host` is an IP address or a name. */
-export type StaticEntry = Pick<Peer, 'machine' | 'host' | 'port'>;
+type StaticEntry = Pick<Peer, 'machine' | 'host' | 'port'>;
 
-export interface StaticDirectoryOptions {
+interface StaticDirectoryOptions {
   readonly self: MachineId;
   /** The fleet; this Machine may be among them. */
   readonly entries: readonly StaticEntry[];

@@ -36,7 +36,7 @@ const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 
 /** Gets the positions of chunk data in the buffer that is being scanned. */
-export type OnData = (start: number, end: number) => void;
+type OnData = (start: number, end: number) => void;
 
 export const NOT_CHUNKED = -1;
 

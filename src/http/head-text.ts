@@ -136,7 +136,6 @@ export const LF = 0x0a;
 export const CR = 0x0d;
 export const SPACE = 0x20;
 export const COLON = 0x3a;
-export const COMMA = 0x2c;
 
 /** `tchar` (RFC 9110 §5.6.2): names of fields, methods, chunk extensions. */
 export const TOKEN = tableOf(isOneOf(`!#$%&'*+-.^_\`|~${ALPHANUMERIC}`));

@@ -154,7 +154,7 @@ export function isOriginForm(text: string): boolean {
 const ABSOLUTE_FORM = /^(https?):\/\/([^/?]*)(.*)$/is;
 const DEFAULT_PORTS: Readonly<Record<string, string>> = { http: ':80', https: ':443' };
 
-export interface EffectiveTarget {
+interface EffectiveTarget {
   readonly target: string;
   readonly authority: string | undefined;
 }

@@ -40,7 +40,7 @@ import {
   tunnelProtocols,
 } from './request-head.ts';
 
-export interface ParsedRequest {
+interface ParsedRequest {
   readonly head: ParsedRequestHead;
   /** The position behind the head. */
   readonly end: number;

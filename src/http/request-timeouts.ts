@@ -147,7 +147,7 @@ export class StallWatch {
  * the client may be gone.
  */
 
-export class HalfClosedClient {
+class HalfClosedClient {
   /** Since when it waits, in ms of the sweep, whatever it reads meanwhile. */
   #since = 0;
   /** How many 102s were sent since, while the client waits for the head of a response. */

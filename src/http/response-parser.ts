@@ -17,7 +17,7 @@ import {
 } from './fields.ts';
 import { ParsedResponseHead } from './response-head.ts';
 
-export interface ParsedResponse {
+interface ParsedResponse {
   readonly head: ParsedResponseHead;
   /** The position behind the head. */
   readonly end: number;

@@ -27,7 +27,7 @@ export interface SwitchOfProtocols {
   readonly rest: Buffer;
 }
 
-export type ResponseProgress = 'incomplete' | 'complete' | SwitchOfProtocols | MalformedResponse;
+type ResponseProgress = 'incomplete' | 'complete' | SwitchOfProtocols | MalformedResponse;
 
 const BROKEN: MalformedResponse = { reason: 'the body is not framed as its head says' };
 const TOO_MANY_INTERIM: MalformedResponse = { reason: 'too many interim responses' };

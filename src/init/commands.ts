@@ -50,7 +50,7 @@ function ownPort({ env }: FlyToml, image: Image, appPort: number): readonly stri
   return /^\d+$/.test(port) && Number(port) !== appPort ? ['env', `PORT=${port}`] : [];
 }
 
-export function isRootUser(user: string | undefined): boolean {
+function isRootUser(user: string | undefined): boolean {
   return user === undefined || /^(root|0)(:|$)/.test(user);
 }
 

@@ -6,7 +6,7 @@ import { BEGIN, END, endOfLine, WAS } from './marks.ts';
 export const FOLDER = '/opt/fly-affinity';
 export const RUN = [`${FOLDER}/start`, 'run', '--'] as const;
 
-export interface DockerfilePlan {
+interface DockerfilePlan {
   readonly stage: Stage;
   readonly image: Image;
   /** Of fly-affinity. */

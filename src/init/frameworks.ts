@@ -1,7 +1,7 @@
 /** Names what an app is built with, by its image and its command, and what about it sessions do not survive. */
 import type { Image } from './image.ts';
 
-export interface Framework {
+interface Framework {
   readonly name: string;
   /** Why sessions in memory are lost within one Machine; undefined: nothing is known. */
   readonly warning: string | undefined;

@@ -63,7 +63,7 @@ function commandIn(chain: readonly Stage[], name: string): Command | undefined {
 }
 
 /** The words of a command in JSON; undefined: it is in the form of a shell. */
-export function execForm(rest: string): readonly string[] | undefined {
+function execForm(rest: string): readonly string[] | undefined {
   if (!rest.startsWith('[')) return undefined;
   try {
     const words: unknown = JSON.parse(rest);

@@ -13,7 +13,7 @@ import { pristine } from './pristine.ts';
 import { refuse, refuseConfig, refuseWithoutDockerfile, type Refusal } from './refusals.ts';
 import type { Store } from './stores.ts';
 
-export interface InitOptions {
+interface InitOptions {
   /** Undefined: the one in this directory. */
   readonly configFile: string | undefined;
   /** Undefined: what is in use, or the best. */
@@ -28,7 +28,7 @@ export interface Edit {
   readonly after: string;
 }
 
-export interface Prepared {
+interface Prepared {
   readonly kind: 'prepared';
   /** Only those that change something. */
   readonly edits: readonly Edit[];
@@ -96,7 +96,7 @@ function storeInUse(config: ConfigFile, original: ConfigFile): Store | undefined
   return env.FLY_AFFINITY_SESSION_STORE_PATH === undefined ? 'shared' : 'existing';
 }
 
-export interface Removal {
+interface Removal {
   readonly kind: 'prepared';
   readonly edits: readonly Edit[];
   /** What a person has to know. */

@@ -6,7 +6,7 @@ import { RUN } from './dockerfile-edit.ts';
 import { removeFromJson, setInJson } from './json-edit.ts';
 import { hasMarks, withoutMarks } from './marks.ts';
 
-export interface Pristine {
+interface Pristine {
   readonly file: ConfigFile;
   /** What can't be undone in a file without comments. A sentence; undefined: nothing. */
   readonly leftover: string | undefined;

@@ -17,12 +17,12 @@ const NEW_FOLDERS = ['/data', '/var/lib/fly-affinity'] as const;
 
 const FILE = 'session-store.sqlite';
 
-export type StorePlan =
+type StorePlan =
   | { readonly kind: 'existing'; readonly path: string; readonly destination: string }
   | { readonly kind: 'volume'; readonly path: string; readonly destination: string }
   | { readonly kind: 'shared' | 'memory' };
 
-export interface StoreFacts {
+interface StoreFacts {
   readonly toml: FlyToml;
   readonly groups: readonly string[];
   /** Whether the sidecar's user can get a folder on a fresh volume, which belongs to root. */

@@ -35,7 +35,7 @@ export interface Logger {
   readonly close: () => Promise<void>;
 }
 
-export interface LoggerOptions {
+interface LoggerOptions {
   readonly level: LogLevel;
   readonly machine: MachineId;
   readonly clock: Clock;

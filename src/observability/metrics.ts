@@ -26,7 +26,7 @@ const SUSPEND_OUTCOMES = ['suspended', 'aborted', 'failed'] as const;
 export const NO_PROTOCOL = 'none';
 
 /** Why a session no longer belongs to this Machine. */
-export const RELEASE_REASONS = ['outranked', 'moved', 'deleted'] as const;
+const RELEASE_REASONS = ['outranked', 'moved', 'deleted'] as const;
 export type ReleaseReason = (typeof RELEASE_REASONS)[number];
 
 /** Presets, and the kinds of what a setting spells itself; a test compares them with the presets. */

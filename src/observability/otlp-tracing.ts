@@ -35,7 +35,7 @@ import {
   type TracingOptions,
 } from './tracing.ts';
 
-export interface OtlpTracingParts extends OtlpExporterParts {
+interface OtlpTracingParts extends OtlpExporterParts {
   readonly version: string;
 }
 

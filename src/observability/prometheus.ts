@@ -20,7 +20,7 @@ import { registerProcessMetrics } from './process-metrics.ts';
 import type { Clock } from '../clock.ts';
 import type { StoreMetrics } from '../store/store.ts';
 
-export interface MetricsOptions {
+interface MetricsOptions {
   readonly clock: Clock;
   readonly version: string;
 }

@@ -27,7 +27,7 @@ const MAX_EVENTS = 25;
 const MAX_VALUE_CHARACTERS = 64;
 const MAX_DETAIL_CHARACTERS = 500;
 /** A session key is recognized by them among few others. */
-export const SHOWN_KEY_DIGITS = 8;
+const SHOWN_KEY_DIGITS = 8;
 
 /** Fields and members of fields whose values are constants, ids of Machines, numbers or keys. */
 const OPEN_FIELDS: ReadonlySet<string> = new Set([

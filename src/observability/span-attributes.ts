@@ -4,7 +4,7 @@
  */
 import type { ArrivedSpan, EndedSpan } from './tracing.ts';
 
-export type SpanAttributes = Readonly<Record<string, string | number | undefined>>;
+type SpanAttributes = Readonly<Record<string, string | number | undefined>>;
 
 /** RFC 9110 and RFC 5789. */
 const KNOWN_METHODS: ReadonlySet<string> = new Set([

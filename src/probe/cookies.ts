@@ -1,7 +1,7 @@
 /** The cookies of one session, kept as a browser does; expiry, domain and path are not looked at. */
 import type { Exchange } from './http-client.ts';
 
-export interface CookieJar {
+interface CookieJar {
   /** Takes what a response sets. */
   keep(exchange: Exchange): void;
   /** The value of the `cookie` header; undefined if there is no cookie. */

@@ -15,7 +15,7 @@ export type Detection =
   | { readonly kind: 'stateless' | 'refused'; readonly probe: Probe; readonly why: string }
   | { readonly kind: 'unknown'; readonly attempts: readonly Attempt[] };
 
-export interface Attempt {
+interface Attempt {
   /** Such as `POST /mcp`. */
   readonly where: string;
   /** Such as `404 Not Found`. */

@@ -13,7 +13,7 @@ export interface ProbeClient {
   close(): Promise<void>;
 }
 
-export interface ProbeClientOptions {
+interface ProbeClientOptions {
   readonly origin: string;
   /** Sent with each request, such as `authorization`. Names in lower case. */
   readonly headers?: HeaderFields;
@@ -38,7 +38,7 @@ export interface ProbeRequest {
 /** What came of a request. */
 export type Exchange = ProbeResponse | NoResponse;
 
-export interface ResponseHead {
+interface ResponseHead {
   readonly kind: 'response';
   readonly status: number;
   /** Names in lower case. */

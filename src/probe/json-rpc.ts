@@ -23,7 +23,7 @@ export const INITIALIZE = {
 
 export const INITIALIZED: RpcMessage = { jsonrpc: '2.0', method: 'notifications/initialized' };
 
-export interface RpcResponse {
+interface RpcResponse {
   readonly result: Readonly<Record<string, unknown>> | undefined;
   readonly error: Readonly<Record<string, unknown>> | undefined;
 }
@@ -40,7 +40,7 @@ export function findRpcMessage(body: string, id?: number): RpcResponse | undefin
   return undefined;
 }
 
-export interface ServerSentEvent {
+interface ServerSentEvent {
   readonly event: string;
   readonly data: string;
 }

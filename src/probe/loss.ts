@@ -25,7 +25,7 @@ const NO_RESPONSE: Readonly<Record<NoResponse['why'], string>> = {
   broken: 'the connection broke',
 };
 
-export function sayNoResponse({ why, code }: NoResponse): string {
+function sayNoResponse({ why, code }: NoResponse): string {
   return why === 'timeout' ? NO_RESPONSE.timeout : `${NO_RESPONSE[why]} (${code})`;
 }
 
@@ -64,7 +64,7 @@ function messageIn(body: string): string {
 const MAX_SHOWN_CHARACTERS = 80;
 
 /** The id of a session, or all that may be one: no text for people has it. */
-export type Secrets = string | readonly string[];
+type Secrets = string | readonly string[];
 
 /** One line without the id, and without what a terminal would obey. */
 export function shown(text: string, id: Secrets): string {

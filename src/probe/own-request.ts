@@ -18,7 +18,7 @@ import { lossOf, sayExchange, shownKeyOf } from './loss.ts';
 import type { Call, Loss, Opening, Probe, ProbeSession } from './probe.ts';
 import { newSessionLoss, sessionCookieOf } from './session-cookie.ts';
 
-export interface OwnRequests {
+interface OwnRequests {
   /** Undefined: the first call opens the session. */
   readonly open?: ProbeRequest;
   readonly call: ProbeRequest;

@@ -43,7 +43,7 @@ export interface Discoverer {
   inspectHead(request: RequestHead, ids: RequestIds, response: ResponseHead): HeadDiscoveries;
 }
 
-export interface DiscovererOptions {
+interface DiscovererOptions {
   /** Whether ids go out with the hint of `self`. */
   readonly hints: boolean;
   readonly self: MachineId;

@@ -22,14 +22,14 @@ import {
 } from './protocol.ts';
 import { parseSessionId, type MachineId, type SessionId } from '../session.ts';
 
-export interface HeaderDiscoveries {
+interface HeaderDiscoveries {
   readonly discovered: readonly DiscoveredId[];
   /** A cookie that held the request's session expires, and the same response does not set it again. */
   readonly hasEnded: boolean;
   readonly rawHeaders: readonly string[];
 }
 
-export interface HeaderDiscoverer {
+interface HeaderDiscoverer {
   /** The headers that may reveal an id, in lower case. */
   readonly names: readonly string[];
   inspect(request: RequestHead, ids: RequestIds, response: ResponseHead): HeaderDiscoveries;
@@ -56,7 +56,7 @@ interface RevealingHeader {
   readonly readLine: (value: string, request: RequestHead) => LineContent | undefined;
 }
 
-export interface HeaderDiscovererOptions {
+interface HeaderDiscovererOptions {
   /** The Machine whose hint new ids get, if any. */
   readonly hint: MachineId | undefined;
   readonly clock: Clock;

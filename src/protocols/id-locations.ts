@@ -158,7 +158,7 @@ function createQueryReader(name: string): IdReader['read'] {
 }
 
 /** A browser holds a cookie once a domain and a path, and sends all of these. */
-export const MAX_COOKIE_VALUES = 4;
+const MAX_COOKIE_VALUES = 4;
 
 /** A cookie may be sent more than once, and the server does not see for which domain and path each was set. */
 function createCookieReader(name: string): IdReader['read'] {

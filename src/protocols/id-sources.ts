@@ -77,7 +77,7 @@ function parseSource(source: string, idLocation: IdLocation): readonly Discovery
 }
 
 /** In a response of JSON, or in a message of an event stream. */
-export function jsonDiscoveries(pointer: readonly string[]): readonly Discovery[] {
+function jsonDiscoveries(pointer: readonly string[]): readonly Discovery[] {
   const read = (text: string): string | undefined => readJsonId(text, pointer);
   return [
     {

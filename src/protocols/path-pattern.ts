@@ -30,7 +30,7 @@ const QUANTIFIER = /(?:[*+?]|\{\d+(?:,\d*)?\})\??/y;
 /** Back-references, `\b` and the like are no character. */
 const UNREADABLE_ESCAPE = /^\\[^dDwWsS\W_]/;
 
-export type ParsedPattern =
+type ParsedPattern =
   | { readonly pattern: RegExp; readonly mistake?: never }
   | { readonly pattern?: never; readonly mistake: string };
 

@@ -85,7 +85,7 @@ export type Discovery =
  * The URL of a `Location`, in the same place as in a request: the id goes out as it is. Without a place: the
  * sidecar adds its own parameter to a URL of our own origin, whose value begins with `prefix`.
  */
-export interface LocationDiscovery {
+interface LocationDiscovery {
   readonly from: 'location';
   readonly idLocation: UrlIdLocation | { readonly prefix: string };
   /** Whether the response to this request may reveal an id; without it, any may. */
@@ -166,7 +166,7 @@ export interface Protocol {
  * `mcp`, `mcp-task`: a JSON-RPC error; `socket.io`: the error of Engine.IO; `webdriver`: the error of W3C's
  * WebDriver; `problem`: `application/problem+json` (RFC 9457).
  */
-export type ErrorForm = 'mcp' | 'mcp-task' | 'socket.io' | 'webdriver' | 'problem';
+type ErrorForm = 'mcp' | 'mcp-task' | 'socket.io' | 'webdriver' | 'problem';
 
 /** An id that the app has minted and a response reveals. */
 export interface DiscoveredId {

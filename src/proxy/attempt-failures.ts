@@ -10,7 +10,7 @@ import type { ProxyParts } from './proxy-parts.ts';
 import type { ReceivedRequest } from './received-request.ts';
 import { isConnectionRefused, responseToFailure } from './sidecar-response.ts';
 
-export type AfterFailure =
+type AfterFailure =
   | {
       readonly routed: Routed;
       /** The part of the body that was read for the upstream. */

@@ -162,7 +162,7 @@ function forwardedLines({ head, remoteAddress }: IncomingRequest): string {
  * `Via` (RFC 9110 §7.6.3): records that a request has passed this sidecar, and detects the loops of a
  * wrong `UPSTREAM_URL`.
  */
-export interface Via {
+interface Via {
   /** The field line that is added to a request of that minor version, with its line end. */
   lineFor(minorVersion: 0 | 1): string;
   /** Whether a request has passed this sidecar more often than any valid configuration allows. */

@@ -57,7 +57,7 @@ export interface Bindings {
   stop(): Promise<void>;
 }
 
-export interface BindingsParts {
+interface BindingsParts {
   readonly self: MachineId;
   readonly store: SessionStore;
   readonly peers: Pick<Peers, 'announce'>;
@@ -216,7 +216,7 @@ function touchAfter(key: SessionKey): number {
 /** How long a peer may rely on a pending claim, in ms. */
 const PENDING_TTL_MS = 2_000;
 
-export class PendingClaims {
+class PendingClaims {
   readonly #clock: Pick<Clock, 'now'>;
   /** The number of requests, and the start of the first, in ms since the epoch. */
   readonly #claims = new Map<SessionKey, { count: number; readonly since: number }>();

@@ -27,7 +27,7 @@ export type PeerRefusal = (typeof PEER_REFUSALS)[number];
 const PEER_REFUSALS = ['moved', 'not-meant', 'stranger'] as const;
 
 /** A request as the client sent it. */
-export interface ForwardedHead {
+interface ForwardedHead {
   readonly target: string;
   readonly rawHeaders: readonly string[];
 }

@@ -34,7 +34,7 @@ export interface Listeners {
   readonly peer: HttpListener;
 }
 
-export interface ListenersParts extends PeerHandlerParts {
+interface ListenersParts extends PeerHandlerParts {
   readonly limits: Limits;
   /** Names, in lower case, of the request fields that routing and the log read. */
   readonly namesRead: Iterable<string>;

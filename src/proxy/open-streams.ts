@@ -24,7 +24,7 @@ export interface OpenStreams {
   stop(): void;
 }
 
-export interface OpenStreamsParts {
+interface OpenStreamsParts {
   readonly clock: Pick<Clock, 'after'>;
   /** From 0 to below 1. */
   readonly random: () => number;
@@ -92,9 +92,9 @@ export interface Release {
  * This Machine no longer owns the session: closes its streams and sockets, so that their clients
  * reconnect and reach the new owner. Finite responses finish. Each call logs one line.
  */
-export type ReleaseSession = (key: SessionKey, release: Release) => void;
+type ReleaseSession = (key: SessionKey, release: Release) => void;
 
-export interface SessionReleaseParts {
+interface SessionReleaseParts {
   readonly streams: Pick<OpenStreams, 'release'>;
   readonly logger: Pick<Logger, 'info' | 'warn'>;
   readonly metrics: Pick<Metrics, 'sessionReleased'>;

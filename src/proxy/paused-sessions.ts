@@ -11,11 +11,11 @@ import type { Binding, MachineId, SessionKey } from '../session.ts';
 import type { SessionStore } from '../store/store.ts';
 
 /** The longest suspend that sessions survive, in ms: 30 days. A time to live that is longer counts instead. */
-export const PAUSE_MS = 30 * 24 * 3_600_000;
+const PAUSE_MS = 30 * 24 * 3_600_000;
 /** Bindings that are written at once. */
 const CHUNK = 256;
 
-export interface PausedSessionsParts {
+interface PausedSessionsParts {
   readonly self: MachineId;
   readonly store: Pick<
     SessionStore,
@@ -30,7 +30,7 @@ export interface PausedSessionsParts {
 }
 
 /** Receives bindings of this Machine with their new ends. False stops the pause. */
-export type OnBindings = (bindings: readonly Binding[]) => Promise<boolean>;
+type OnBindings = (bindings: readonly Binding[]) => Promise<boolean>;
 
 export class PausedSessions {
   readonly #parts: PausedSessionsParts;

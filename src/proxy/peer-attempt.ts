@@ -96,7 +96,7 @@ export interface PeerUpstreams {
   close(): Promise<void>;
 }
 
-export interface PeerUpstreamsOptions {
+interface PeerUpstreamsOptions {
   readonly directory: Pick<Directory, 'peer'>;
   /** Receives the results of connection attempts. */
   readonly liveness: Pick<Liveness, 'onConnected' | 'onNoResponse'>;

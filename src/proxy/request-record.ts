@@ -15,7 +15,7 @@ import { whyLost, whyUnavailable } from './sidecar-response.ts';
 /** Clients usually send their next request within this time after a response, in ms. */
 export const QUIET_MS = 1_000;
 
-export interface RequestRecorderParts {
+interface RequestRecorderParts {
   readonly clock: Pick<Clock, 'monotonicMs'>;
   readonly logger: Pick<Logger, 'info' | 'warn' | 'isLevelEnabled'>;
   readonly metrics: Pick<
@@ -39,7 +39,7 @@ const CUT_BY_STOP = 'cut at the end of the drain';
 const CUT_BY_CLIENT = 'the client disconnected before its end';
 
 /** The request of a record. */
-export interface RecordedRequest {
+interface RecordedRequest {
   readonly requestId: string;
   readonly from: 'edge' | 'peer';
   readonly head: RequestHead;

@@ -10,7 +10,7 @@ import { AUTO, presetOf, PRESETS } from '../protocols/presets.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import { createRequestIdReader, type ReadRequestIds } from '../protocols/request-ids.ts';
 
-export interface SeenProtocolsParts {
+interface SeenProtocolsParts {
   /** Those of `SESSION_PROTOCOLS`. */
   readonly protocols: readonly Protocol[];
   readonly logger: Pick<Logger, 'info' | 'warn'>;

@@ -15,16 +15,16 @@ import type { Decision, Why } from '../routing/decision.ts';
 import { collectBody } from './request-body.ts';
 
 /** The maximum size of a body whose id is read, in bytes (invariant 8). */
-export const MAX_ID_BODY_BYTES = 16_384;
+const MAX_ID_BODY_BYTES = 16_384;
 /** How long a body may take, in ms: the error is valid without an id too. */
-export const MAX_ID_WAIT_MS = 1_000;
+const MAX_ID_WAIT_MS = 1_000;
 
 const BROKEN: MalformedRequest = {
   status: 400,
   reason: 'the body is not framed as its head says',
 };
 
-export interface NamedResponseListener {
+interface NamedResponseListener {
   onReady(response: ErrorResponse): void;
   onMalformedBody(why: MalformedRequest): void;
   onClientDisconnected(): void;

@@ -14,7 +14,7 @@ export interface HeldRequest {
   onGateRefused(): void;
 }
 
-export interface StartGateOptions {
+interface StartGateOptions {
   readonly budget: Pick<BufferBudget, 'reserve' | 'giveBack'>;
   /** What a head takes at most, and what is buffered of a body, in bytes. */
   readonly headBytes: number;

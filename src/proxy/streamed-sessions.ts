@@ -8,7 +8,7 @@ import type { Cancel, Clock } from '../clock.ts';
 import type { Lookup, SessionStore } from '../store/store.ts';
 import type { Release } from './open-streams.ts';
 
-export interface StreamedSessionsParts {
+interface StreamedSessionsParts {
   readonly self: MachineId;
   readonly store: Pick<SessionStore, 'kind' | 'isShared' | 'lookup' | 'touch'>;
   readonly clock: Clock;

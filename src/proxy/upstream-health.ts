@@ -26,7 +26,7 @@ export interface UpstreamHealth {
   stop(): Promise<void>;
 }
 
-export interface UpstreamHealthOptions {
+interface UpstreamHealthOptions {
   readonly clock: Clock;
   /** Undefined: the app is not probed while it is up. */
   readonly check: { readonly probe: Probe; readonly intervalMs: number } | undefined;
@@ -40,9 +40,9 @@ export interface UpstreamHealthOptions {
 }
 
 /** How often an app that is down is probed, in ms. */
-export const PROBE_INTERVAL_MS = 1_000;
+const PROBE_INTERVAL_MS = 1_000;
 /** One check may fail by chance: a garbage collection, a full queue. */
-export const FAILURES_UNTIL_DOWN = 2;
+const FAILURES_UNTIL_DOWN = 2;
 
 const REFUSED = 'connection refused';
 

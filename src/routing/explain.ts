@@ -12,7 +12,7 @@ import type { Action } from './respond.ts';
 import type { Routed, Router } from './route.ts';
 import type { Step } from './trace.ts';
 
-export interface ExplainedRequest extends RequestHead {
+interface ExplainedRequest extends RequestHead {
   readonly from: 'edge' | 'peer';
 }
 
@@ -32,7 +32,7 @@ export interface Explanation {
 /** Never rejects. */
 export type Explain = (request: ExplainedRequest) => Promise<Explanation>;
 
-export interface ExplainParts {
+interface ExplainParts {
   readonly self: MachineId;
   readonly router: Pick<Router, 'route' | 'decideEarly'>;
   readonly actionFor: (routed: Routed) => Action;

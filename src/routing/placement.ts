@@ -15,11 +15,11 @@ import { rendezvousWinner } from '../fleet/rendezvous.ts';
  * `region`: candidates in this Machine's region first. Ids that an app may mint too usually belong to
  * one client, and stay near it; ids that only clients mint are rooms, shared by clients of all regions.
  */
-export type PlacementScope = 'region' | 'fleet';
+type PlacementScope = 'region' | 'fleet';
 
 export type Place = (key: SessionKey, mintedBy: Minter) => MachineId;
 
-export interface PlacementParts {
+interface PlacementParts {
   readonly self: MachineId;
   readonly region: string | undefined;
   /** Undefined: depends on who mints the id. */

@@ -13,14 +13,14 @@ import { REPLAY_MARK, replayMarkWith } from './replay-state.ts';
 import type { Routed } from './route.ts';
 
 /** How long the edge tries to reach an owner that is unresponsive to this Machine, in ms at most. */
-export const BRIEF_REPLAY_MS = 1_000;
+const BRIEF_REPLAY_MS = 1_000;
 /** How long it tries to reach a running owner, in ms, which responds at once or not at all. */
-export const RUNNING_REPLAY_MS = 3_000;
+const RUNNING_REPLAY_MS = 3_000;
 /** Any status works: the edge discards it when it replays. */
 const REPLAY_STATUS = 307;
 const MAX_KEPT_REPLAYS = 256;
 
-export interface ActionsParts {
+interface ActionsParts {
   readonly directory: Pick<Directory, 'peer'>;
   readonly replayTimeoutMs: number;
 }

@@ -6,9 +6,9 @@ import { retry } from '../resilience.ts';
 import { EVICTION_ORDER, StoreError, type SessionStore } from '../store/store.ts';
 
 /** Merges sessions with no key twice; rejects if the store fails. */
-export type Merge = (bindings: readonly Binding[]) => Promise<MergeCounts>;
+type Merge = (bindings: readonly Binding[]) => Promise<MergeCounts>;
 
-export interface BadLine {
+interface BadLine {
   readonly line: number;
   readonly problem: string;
 }
@@ -132,7 +132,7 @@ class RunningImport {
 
 /* Timeouts for streams whose other side stalls. */
 
-export interface StallOptions {
+interface StallOptions {
   readonly clock: Clock;
   /** The longest wait for the next chunk, or for the reader to take one. */
   readonly timeoutMs: number;

@@ -2,7 +2,7 @@
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import { headerPairs } from './edge-headers.ts';
 
-export type Completeness = 'whole' | 'too-large' | 'aborted';
+type Completeness = 'whole' | 'too-large' | 'aborted';
 
 /**
  * Streams a request's body to one Machine at a time, with backpressure, and buffers it so that another

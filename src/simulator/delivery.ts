@@ -13,7 +13,7 @@ import {
 import { sendToMachine, type DeliveryAttempt, type OutgoingRequest } from './upstream.ts';
 import type { MachineId } from '../session.ts';
 
-export interface DeliveryOptions {
+interface DeliveryOptions {
   readonly target: Target;
   readonly machines: () => readonly EdgeMachine[];
   readonly order: Order;

@@ -1,7 +1,7 @@
 /** The headers of a request as the edge sends it to a Machine. Raw pairs, in order and case. */
 
 /** What the edge adds to a request, in place of the client's own values. */
-export interface EdgeStamp {
+interface EdgeStamp {
   readonly clientIp: string;
   /** The port that the client connected to. */
   readonly port: number;
@@ -25,7 +25,7 @@ const REPLACED: ReadonlySet<string> = new Set([
 ]);
 
 /** Headers of replays. Fly does not document whether the edge drops a client's own. */
-export const REPLAY_HEADERS: ReadonlySet<string> = new Set([
+const REPLAY_HEADERS: ReadonlySet<string> = new Set([
   'fly-replay-src',
   'fly-replay-failed',
   'fly-preferred-instance-unavailable',
@@ -50,7 +50,7 @@ const WITHOUT_BODY: ReadonlySet<string> = new Set(['GET', 'HEAD', 'DELETE', 'OPT
 
 export const VIA = '1.1 fly.io';
 
-export interface IncomingHead {
+interface IncomingHead {
   readonly method: string;
   readonly rawHeaders: readonly string[];
   readonly isUpgrade: boolean;
@@ -105,7 +105,7 @@ export function withoutHopByHop(raw: readonly string[]): string[] {
 }
 
 /** All values under a lower-case name as one list, as several lines are one (RFC 9110 §5.3). */
-export function findHeader(raw: readonly string[], name: string): string | undefined {
+function findHeader(raw: readonly string[], name: string): string | undefined {
   const values = headerPairs(raw).filter(([other]) => other.toLowerCase() === name);
   return values.length === 0 ? undefined : values.map(([, value]) => value).join(', ');
 }

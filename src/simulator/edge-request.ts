@@ -15,7 +15,7 @@ import { sessionTextOfHeaders, sessionTextOfRequest, type Spread } from './sprea
 import { targetOfRequest, type EdgeMachine } from './targets.ts';
 
 /** A client's request, and how to respond to it. */
-export interface Incoming {
+interface Incoming {
   readonly requestId: string;
   readonly request: IncomingMessage;
   /** The headers for the Machine that gets the request first. */

@@ -19,7 +19,7 @@ import type { LifecycleState } from './targets.ts';
 export type MachineEnvironment = Readonly<Record<string, string | undefined>>;
 
 /** The private network of one Machine, so that the simulator knows the source of each query and call. */
-export interface Attachment {
+interface Attachment {
   /** `host:port` of its resolver for `.internal`. */
   readonly dnsAddress: string;
   /** Where its sidecar dials the others. */
@@ -49,7 +49,7 @@ export interface FleetOptions {
   readonly onAppElsewhere: (origin: string, port: number) => void;
 }
 
-export const PROCESS_GROUP = 'app';
+const PROCESS_GROUP = 'app';
 
 const HOST = '127.0.0.1';
 const REGIONS = ['iad', 'lhr', 'nrt', 'gru', 'syd'] as const;
@@ -59,7 +59,7 @@ const DRAIN_MARGIN_MS = 1_000;
 const MACHINE_ID_DIGITS = 14;
 
 /** Creates a Machine with its own id, ports and volume, but does not start it. */
-export type MakeMachine = (region?: string) => Promise<SimulatedMachine>;
+type MakeMachine = (region?: string) => Promise<SimulatedMachine>;
 
 /** Without an explicit region, each Machine gets the next region in turn. */
 export function createMachineMaker(options: FleetOptions): MakeMachine {
@@ -203,7 +203,7 @@ export interface DeployableMachine {
   destroy(): Promise<void>;
 }
 
-export interface Deployable<Machine extends DeployableMachine> {
+interface Deployable<Machine extends DeployableMachine> {
   readonly machines: readonly Machine[];
   /** Resolves when the new Machine listens. */
   addMachine(region: string): Promise<Machine>;

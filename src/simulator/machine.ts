@@ -18,12 +18,12 @@ export interface MachinePorts {
 
 export type ProcessName = 'app' | 'sidecar';
 
-export interface ProcessPlan {
+interface ProcessPlan {
   readonly command: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
-export interface MachineOptions {
+interface MachineOptions {
   readonly id: MachineId;
   readonly app: string;
   readonly region: string;

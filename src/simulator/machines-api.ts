@@ -14,14 +14,14 @@ import type { SimulatedMachine } from './machine.ts';
 export type SuspendBehavior =
   'suspends' | 'suspends-first' | 'ignores' | 'refuses' | 'fails' | 'hangs';
 
-export interface MachinesApi {
+interface MachinesApi {
   /** The path of the socket of this Machine. */
   open(machine: MachineId): Promise<string>;
   setBehavior(behavior: SuspendBehavior): void;
   close(): Promise<void>;
 }
 
-export interface MachinesApiOptions {
+interface MachinesApiOptions {
   /** A Unix socket has a path of 107 bytes at most. */
   readonly directory: string;
   readonly machines: () => readonly SimulatedMachine[];

@@ -8,19 +8,19 @@ import { WHOLE_LINE, type Line } from './line.ts';
 import type { NetworkMachine } from './zone.ts';
 
 /** Between the edge and a Machine, one way covers both directions; between two Machines, each direction is separate. */
-export interface Way {
+interface Way {
   readonly from: 'edge' | 'machines' | MachineId;
   readonly to: 'machines' | MachineId;
 }
 
 /** `refuse`: new connections fail, open ones stay. `hang`: nothing gets through, without an error. */
-export type CutName = 'refuse' | 'hang';
+type CutName = 'refuse' | 'hang';
 
 /**
  * `silent`: no response. `failing`: SERVFAIL. `stale`: the responses stay as they were when the fault
  * started.
  */
-export type ResolverTrouble = 'silent' | 'failing' | 'stale';
+type ResolverTrouble = 'silent' | 'failing' | 'stale';
 
 /** Removes the fault. A second call does nothing. */
 export type Undo = () => void;

@@ -11,7 +11,7 @@ import { machineName } from '../fly.ts';
 import { arrival, WHOLE_LINE, type Line, joinSockets, type LinePair } from './line.ts';
 import { runs, type NetworkMachine } from './zone.ts';
 
-export interface PrivateNetwork {
+interface PrivateNetwork {
   /** The port that this Machine dials to reach any other. */
   openPort(caller: MachineId): Promise<number>;
   /** Closes all connections. */
@@ -19,7 +19,7 @@ export interface PrivateNetwork {
 }
 
 /** The line between two Machines, in one direction. */
-export type LineBetween = (from: MachineId, to: MachineId) => Line;
+type LineBetween = (from: MachineId, to: MachineId) => Line;
 
 const HOST = '127.0.0.1';
 /** The maximum of a request head; far more than sidecars send. */
@@ -29,7 +29,7 @@ const HEAD_END = '\r\n\r\n';
 /** How long a sidecar tries to connect, in ms. Here it is connected already, and gets disconnected. */
 const CONNECT_TIMEOUT_MS = 5_000;
 
-export interface PrivateNetworkOptions {
+interface PrivateNetworkOptions {
   readonly machines: () => readonly NetworkMachine[];
   readonly lineBetween?: LineBetween;
   readonly clock: Clock;

@@ -10,7 +10,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { pid } from 'node:process';
 
-export interface ProcessOptions {
+interface ProcessOptions {
   readonly command: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Called with each line that the process writes to standard output or error. */

@@ -59,7 +59,7 @@ const ERRORS = {
 
 export type EdgeErrorCode = keyof typeof ERRORS;
 
-export interface EdgeError {
+interface EdgeError {
   readonly code: EdgeErrorCode;
   readonly status: number;
   readonly body: string;

@@ -182,7 +182,7 @@ function hostOf({ headers }: CachedRequest): string {
 
 /* A map with a maximum size; when it is full, the oldest entry is dropped. */
 
-export interface BoundedMap<Key, Value> {
+interface BoundedMap<Key, Value> {
   get(key: Key): Value | undefined;
   set(key: Key, value: Value): void;
   delete(key: Key): void;

@@ -4,7 +4,7 @@ import { parseReplay, type ReplayInstruction } from '../fly.ts';
 import { withHeaders, withoutNames } from './edge-headers.ts';
 
 /** Changes to the request on its way to the next Machine; only the JSON form has them. */
-export interface Transform {
+interface Transform {
   readonly path?: string;
   readonly deletedHeaders: readonly string[];
   readonly setHeaders: Readonly<Record<string, string>>;
@@ -22,7 +22,7 @@ export type ReplayRequest =
   | { readonly kind: 'invalid' };
 
 /** How the edge's replay cache should change. */
-export type CacheWish =
+type CacheWish =
   | { readonly kind: 'none' }
   | {
       readonly kind: 'by-path';

@@ -20,10 +20,6 @@ export interface Spread {
   noteServed(session: string, machine: MachineId): void;
 }
 
-export function parseSpreadName(text: string): SpreadName | undefined {
-  return SPREADS.find((name) => name === text);
-}
-
 /** `random` returns numbers from 0 up to but not including 1; a seeded one makes `random` repeatable. */
 export function createSpread(name: SpreadName, random: () => number): Spread {
   switch (name) {

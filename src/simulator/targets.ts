@@ -37,7 +37,7 @@ export interface Target {
   readonly except?: MachineId;
 }
 
-export type TargetCandidates =
+type TargetCandidates =
   | { readonly kind: 'found'; readonly machines: readonly EdgeMachine[] }
   | { readonly kind: 'none'; readonly code: EdgeErrorCode };
 

@@ -19,7 +19,7 @@ export interface OutgoingRequest {
   readonly body: ReplayableBody | undefined;
 }
 
-export interface SendOptions {
+interface SendOptions {
   readonly port: number;
   readonly agent: Agent;
   /** Aborted when the client has disconnected: ends the request, and the response too. */

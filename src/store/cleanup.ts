@@ -4,7 +4,7 @@
 import type { Clock } from '../clock.ts';
 import type { SessionStore } from './store.ts';
 
-export interface CleanupOptions {
+interface CleanupOptions {
   readonly clock: Clock;
   /** 0 turns the clean-up off: no timer exists. */
   readonly intervalMs: number;
@@ -16,7 +16,7 @@ export interface CleanupOptions {
  * The order at shutdown: stop the schedule, close the store (which ends a clean-up in progress),
  * wait for it.
  */
-export interface Cleanups {
+interface Cleanups {
   /** Later failures are not reported: the store is about to be closed. */
   cancel(): void;
   ended(): Promise<void>;

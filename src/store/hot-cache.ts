@@ -6,7 +6,7 @@
 import type { SessionKey } from '../session.ts';
 
 /** An entry: a binding, or something that has one. */
-export interface Cached {
+interface Cached {
   readonly key: SessionKey;
   /** In ms since the epoch. */
   readonly expiresAt: number;

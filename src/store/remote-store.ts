@@ -54,7 +54,7 @@ export interface Written {
   readonly left: Binding | 'absent' | 'unknown';
 }
 
-export interface RemoteStoreOptions {
+interface RemoteStoreOptions {
   readonly clock: Clock;
   /** The order that the database keeps. */
   readonly inFlight: Pick<WritesInFlight<never>, 'of' | 'ended'>;

@@ -29,7 +29,7 @@ export interface SessionCounter {
   beginResync(): () => void;
 }
 
-export interface SessionCounterOptions {
+interface SessionCounterOptions {
   readonly self: MachineId;
   readonly clock: Clock;
   /** This Machine is full with this many sessions. */

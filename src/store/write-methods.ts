@@ -14,7 +14,7 @@ export type StoreCounters = {
   ]: StoreMetrics[Name];
 };
 
-export type WriteMethods = Pick<
+type WriteMethods = Pick<
   SessionStore,
   'claim' | 'upsert' | 'rebind' | 'touch' | 'expireWithin' | 'delete'
 >;
@@ -77,10 +77,7 @@ function bound(outcome: Outcome): Binding {
 }
 
 /** Passes on what `run` gives or throws. */
-export type Timed = <Result>(
-  operation: StoreOperation,
-  run: () => Promise<Result>,
-) => Promise<Result>;
+type Timed = <Result>(operation: StoreOperation, run: () => Promise<Result>) => Promise<Result>;
 
 export function createTimed(
   clock: Clock,
@@ -130,7 +127,7 @@ export async function performWrite(store: SessionStore, write: Write): Promise<O
   }
 }
 
-export interface CumulativeCounts {
+interface CumulativeCounts {
   /**
    * The counts of a store that may be replaced, plus those of its wrapper (`beside`). `held` is the store's,
    * undefined if the store was not asked: then the previous values stay.

@@ -43,7 +43,7 @@ export interface CheckArguments extends ProbeArguments {
   readonly isJson: boolean;
 }
 
-export type ParsedArguments =
+type ParsedArguments =
   | CheckArguments
   | { readonly kind: 'help' }
   | { readonly kind: 'mistakes'; readonly mistakes: readonly string[] };

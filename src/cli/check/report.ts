@@ -10,7 +10,7 @@ import type { MachineId } from '../../session.ts';
  * `kept`: every call found its session. `lost`: a call did not. `failed`: no session was lost, but a request failed,
  * or no session was opened. `stateless`: the app keeps no session. `unreachable`: it did not respond at all.
  */
-export type Verdict = 'kept' | 'lost' | 'failed' | 'stateless' | 'unreachable';
+type Verdict = 'kept' | 'lost' | 'failed' | 'stateless' | 'unreachable';
 
 export interface CheckReport {
   readonly url: string;

@@ -13,7 +13,7 @@ export interface CheckLimits {
   readonly calls: number;
 }
 
-export interface CheckParts {
+interface CheckParts {
   readonly client: ProbeClient;
   readonly probe: Probe;
   readonly limits: CheckLimits;

@@ -5,13 +5,13 @@ import { fixesFor, type DiagnoseParts } from '../../doctor/diagnose.ts';
 import { CannotEdit } from '../../init/cannot-edit.ts';
 import { editConfig } from '../../init/config-edit.ts';
 
-export interface FixOptions {
+interface FixOptions {
   readonly configFile: string | undefined;
   /** Whether to write without asking. */
   readonly isSure: boolean;
 }
 
-export type Fixed = 'written' | 'nothing' | 'not written';
+type Fixed = 'written' | 'nothing' | 'not written';
 
 /** `nothing`: the file has nothing that can be fixed. */
 export async function fixConfig(

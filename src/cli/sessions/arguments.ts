@@ -76,7 +76,7 @@ export type Where =
   | { readonly kind: 'database'; readonly url: StoreUrl }
   | { readonly kind: 'sidecar'; readonly url: URL };
 
-export type ParsedArguments =
+type ParsedArguments =
   | { readonly kind: 'command'; readonly command: SessionsCommand; readonly where: Where }
   | { readonly kind: 'help' }
   | { readonly kind: 'mistakes'; readonly mistakes: readonly string[] };

@@ -7,7 +7,7 @@ import { formatDuration } from '../../duration.ts';
 import type { Binding, MachineId, SessionKey } from '../../session.ts';
 import { inChunks, type Selection, formatSession } from '../../sessions/document.ts';
 
-export interface InspectParts extends Streams {
+interface InspectParts extends Streams {
   readonly backend: SessionBackend;
   readonly clock: Clock;
 }

@@ -26,7 +26,7 @@ import {
 } from './sidecar-client.ts';
 
 /** `unavailable`: a program responds, but not with sessions. */
-export type SidecarStatus = 'available' | 'unauthorized' | 'unavailable' | 'not-listening';
+type SidecarStatus = 'available' | 'unauthorized' | 'unavailable' | 'not-listening';
 
 /** Each batch is a request of its own. */
 const MERGE_BATCH_SIZE = 1_000;

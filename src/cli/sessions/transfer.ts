@@ -13,7 +13,7 @@ import { importSessions, type ImportResult, type ImportSummary } from '../../ses
 import { StoreError } from '../../store/store.ts';
 import { EXIT_FAILURE, type SignalSource } from '../../app/lifecycle.ts';
 
-export interface TransferParts extends Streams, SignalHandling {
+interface TransferParts extends Streams, SignalHandling {
   readonly backend: SessionBackend;
   readonly clock: Clock;
 }
@@ -114,7 +114,7 @@ function reasonOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-export interface ProgressOptions {
+interface ProgressOptions {
   readonly terminal: NodeJS.WritableStream & { readonly isTTY?: boolean };
   readonly clock: Clock;
   /** What is counted, in the plural. */

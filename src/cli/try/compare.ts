@@ -41,7 +41,7 @@ export interface ComparisonOptions {
   readonly stderr: Writable;
 }
 
-export interface Comparison {
+interface Comparison {
   readonly isGood: boolean;
 }
 

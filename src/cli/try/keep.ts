@@ -10,7 +10,7 @@ import type { RequestFollower } from './requests.ts';
 import type { Style } from './style.ts';
 import type { Trial } from './trial.ts';
 
-export interface KeepOptions {
+interface KeepOptions {
   readonly trial: Trial;
   readonly probe: Probe;
   readonly sessions: number;

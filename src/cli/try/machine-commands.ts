@@ -10,7 +10,7 @@ interface MachineCommand {
   readonly run: (machine: SimulatedMachine) => Promise<string>;
 }
 
-export interface MachineCommands {
+interface MachineCommands {
   /** Resolves to a sentence; never rejects. */
   execute(line: string): Promise<string>;
 }

@@ -3,7 +3,7 @@ import { asObject, asText, parseJson } from '../../json.ts';
 import { parseMachineId, parseSessionKey, type MachineId } from '../../session.ts';
 import type { ProcessName } from '../../simulator/machine.ts';
 
-export interface SidecarDecision {
+interface SidecarDecision {
   readonly machine: MachineId;
   readonly decision: string;
   readonly why: string;
@@ -13,7 +13,7 @@ export interface SidecarDecision {
   readonly path: string;
 }
 
-export interface SidecarWarning {
+interface SidecarWarning {
   readonly machine: MachineId;
   readonly text: string;
 }

@@ -13,7 +13,7 @@ export interface Traffic {
   readonly calls: number;
 }
 
-export interface TrafficParts {
+interface TrafficParts {
   readonly client: ProbeClient;
   readonly clock: Pick<Clock, 'monotonicMs'>;
   /** What the edge knows of a request. */

@@ -81,7 +81,7 @@ export async function startTrial(options: TrialOptions): Promise<Trial> {
 }
 
 /** By the id that the edge gives to each request. */
-export function createRecordFinder({
+function createRecordFinder({
   requests,
 }: Simulation): (requestId: string) => Simulation['requests'][number] | undefined {
   return (requestId) => requests.findLast((record) => record.requestId === requestId);

@@ -29,7 +29,7 @@ export type ReadOutcome =
   | { readonly kind: 'read' | 'full' | 'unsupported' | 'stopped' }
   | { readonly kind: 'failed'; readonly reason: string };
 
-export interface BindingsReaderOptions {
+interface BindingsReaderOptions {
   readonly self: MachineId;
   readonly peer: MachineId;
   readonly of: BindingsScope;

@@ -21,7 +21,7 @@ const MAX_READINGS = 8;
 /** A reading that is not continued is dropped after so many ms. */
 const IDLE_MS = 30_000;
 
-export interface JoinServiceOptions {
+interface JoinServiceOptions {
   readonly self: MachineId;
   readonly store: SessionStore;
   readonly liveness: Pick<Liveness, 'others' | 'isConfirmedGone'>;
@@ -30,7 +30,7 @@ export interface JoinServiceOptions {
   readonly random: () => number;
 }
 
-export interface JoinService {
+interface JoinService {
   /** Returns 410 for an unknown cursor, and 503 if the reader should retry later. Never rejects. */
   readonly respond: HandleMessage;
   /** Drops all readings; no timer is left. */

@@ -24,7 +24,7 @@ export interface PostgresBatches {
   ask(question: Question): Promise<PostgresRow | undefined>;
 }
 
-export interface BatchesOptions {
+interface BatchesOptions {
   readonly clock: Clock;
   /** A query is in flight until it can have no effect any more. */
   readonly inFlight: Pick<WritesInFlight<undefined>, 'run' | 'read'>;

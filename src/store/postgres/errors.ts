@@ -107,7 +107,7 @@ export interface FailureReporter {
   worked(): void;
 }
 
-export interface FailureReporterOptions {
+interface FailureReporterOptions {
   readonly onError?: (error: StoreError) => void;
   readonly onDisrupted?: () => void;
 }

@@ -209,7 +209,7 @@ const STATEMENT_LIMIT_MS = 907;
 const SETTINGS = `-c statement_timeout=${STATEMENT_LIMIT_MS} -c enable_seqscan=off`;
 
 /** A query in the session: whether the settings are in force. */
-export const IS_OURS = `
+const IS_OURS = `
   SELECT current_setting('statement_timeout') = '${STATEMENT_LIMIT_MS}ms' AS is_ours`;
 
 /** The settings come before those in the user's URL. */
@@ -224,19 +224,19 @@ export function withSettings(url: string): string {
  * All of PgBouncer's own errors have this code, so only the message distinguishes them
  * (https://github.com/pgbouncer/pgbouncer/issues/907).
  */
-export function areSettingsRefused(error: unknown): boolean {
+function areSettingsRefused(error: unknown): boolean {
   return postgresCodeOf(error) === '08P01' && String(error).includes('startup parameter');
 }
 
 /**
  * The prepared statement is missing, or another client's: the session is not ours alone after all.
  */
-export function isSessionShared(error: unknown): boolean {
+function isSessionShared(error: unknown): boolean {
   return postgresCodeOf(error) === '26000' || postgresCodeOf(error) === '42P05';
 }
 
 /** Depends on the text only, so that a statement of another version is never mistaken for it. */
-export function createStatementNames(): (text: string) => string {
+function createStatementNames(): (text: string) => string {
   const names = new Map<string, string>();
   return (text) => {
     const name = names.get(text) ?? `fly_affinity_${hash('sha256', text).slice(0, 16)}`;

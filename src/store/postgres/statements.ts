@@ -23,7 +23,7 @@ export interface StatementSettings {
   readonly serverTime: (() => number) | undefined;
 }
 
-export interface Statement {
+interface Statement {
   readonly text: string;
   readonly values: readonly unknown[];
 }

@@ -24,7 +24,7 @@ export interface BindingCounts {
   readonly alive: Counts;
 }
 
-export interface UpkeepOptions {
+interface UpkeepOptions {
   readonly pool: Pick<PostgresPool, 'transaction'>;
   readonly settings: StatementSettings;
   readonly maxSessions: number;
@@ -222,7 +222,7 @@ export function excessOf(
   return excess.filter(([, count]) => count > 0);
 }
 
-export interface Allowance {
+interface Allowance {
   /** One more was written. */
   use(origin: BindingOrigin): void;
   isUsedUp(): boolean;
@@ -237,7 +237,7 @@ const WRITERS = 32;
 const SLACK = 1 / 400;
 
 /** None before the first count. */
-export function createAllowance(maxSessions: number): Allowance {
+function createAllowance(maxSessions: number): Allowance {
   const used = { total: 0, adopted: 0 };
   const granted = { total: 0, adopted: 0 };
   const share = (bound: number, held: number): number =>

@@ -20,7 +20,7 @@ import type { Script } from './scripts.ts';
 import { StoreError } from '../store.ts';
 import { startTimeLimit } from '../time-limit.ts';
 
-export interface RedisConnectionOptions {
+interface RedisConnectionOptions {
   readonly address: RedisAddress;
   readonly clock: Clock;
   readonly random: () => number;
@@ -201,7 +201,7 @@ function whyNot(state: Exclude<State, { kind: 'up' }>): StoreError {
   return new StoreError(code, `there is no connection: ${message}`, { cause: state.why });
 }
 
-export interface ScriptCall {
+interface ScriptCall {
   readonly script: Script;
   readonly keys: readonly string[];
   readonly args: readonly string[];

@@ -20,7 +20,7 @@ export interface RedisLink {
   close(): void;
 }
 
-export interface DialOptions {
+interface DialOptions {
   readonly clock: Clock;
   /** Aborts connecting, or closes the link. */
   readonly signal: AbortSignal;

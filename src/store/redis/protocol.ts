@@ -117,7 +117,7 @@ export function serverMs(time: unknown): number {
 }
 
 /** The server sends age and time left; this process's clock turns them into times. */
-export function parseBinding(key: SessionKey, text: string, now: number): Binding {
+function parseBinding(key: SessionKey, text: string, now: number): Binding {
   const [origin = '', generation, ageMs, remainingMs, machine] = text.split(' ');
   const owner = parseMachineId(machine ?? '');
   if (owner === undefined || !ORIGINS.has(origin)) throw unreadable();

@@ -30,7 +30,7 @@ import type { Journal } from './journal.ts';
 import { applyWrite, type Outcome, type Write } from '../rules.ts';
 import type { LocalCopy } from './local-copy.ts';
 
-export interface Accepted {
+interface Accepted {
   readonly outcome: Outcome;
   /** Resolves once the journal has written the change, or can't; never rejects. */
   readonly journaled: Promise<void>;

@@ -37,7 +37,7 @@ export interface Conflict {
 const NOTHING = { kind: 'nothing' } as const;
 
 /** A write that was performed here. */
-export interface Performed {
+interface Performed {
   readonly write: Write;
   /** The binding before; undefined too if it is not known. */
   readonly found: Binding | undefined;

@@ -28,7 +28,7 @@ export interface RecoveryOptions {
 }
 
 /** What recovery needs of the supervisor. */
-export interface RecoveryHost {
+interface RecoveryHost {
   readonly status: StoreStatus;
   /** Whether the store is still the one in use. */
   isCurrent(opened: StoreInUse): boolean;

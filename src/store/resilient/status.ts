@@ -9,7 +9,7 @@ import { createCircuitBreaker, type CircuitBreaker } from '../../resilience.ts';
 import type { MachineId, SessionKey } from '../../session.ts';
 import { withinTime } from '../time-limit.ts';
 
-export interface StoreStatusOptions {
+interface StoreStatusOptions {
   readonly isShared: boolean;
   readonly clock: Clock;
   readonly outbox: Pick<Outbox, 'depth' | 'ageMs' | 'isDurable'>;

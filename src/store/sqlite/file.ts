@@ -51,7 +51,7 @@ export function haveMoved(path: string, { database, log }: OpenedFiles): boolean
   return isElsewhere(path, database) || isElsewhere(logOf(path), log);
 }
 
-export function isElsewhere(path: string, inode: Inode | undefined): boolean {
+function isElsewhere(path: string, inode: Inode | undefined): boolean {
   try {
     return inodeOf(path) !== inode;
   } catch {

@@ -78,7 +78,7 @@ export type WriteResult =
   | { readonly kind: 'failed'; readonly failure: WriterFailure };
 
 /** A StoreError as it crosses threads. */
-export interface WriterFailure {
+interface WriterFailure {
   readonly code: StoreErrorCode;
   readonly message: string;
 }

@@ -67,7 +67,7 @@ function unlessDamaged<Result>(read: () => Result, readAfresh: () => Result): Re
   }
 }
 
-export interface LookupParts {
+interface LookupParts {
   readonly reader: SqliteReader;
   readonly hot: HotCache<Binding>;
   readonly freshness: Freshness;

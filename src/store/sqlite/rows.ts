@@ -15,11 +15,11 @@ import {
 import { MAX_PAGE_TTL_MS } from '../peer-pages.ts';
 import { PAGE_BINDINGS, StoreError, type Owners, type PeerPage } from '../store.ts';
 
-export const KEY_BYTES = 16;
+const KEY_BYTES = 16;
 
 /** The numbers in the file. */
 export const ORIGIN_NUMBERS = { learned: 0, adopted: 1, copied: 2 } as const;
-export const SQLITE_ORIGINS: readonly BindingOrigin[] = ['learned', 'adopted', 'copied'];
+const SQLITE_ORIGINS: readonly BindingOrigin[] = ['learned', 'adopted', 'copied'];
 
 type Row = [
   machine: number,
@@ -96,7 +96,7 @@ function originOf(number: number): BindingOrigin {
 }
 
 /** A Machine keeps its number for ever, so it is looked up once. */
-export function createMachineNames(db: Database): {
+function createMachineNames(db: Database): {
   get(number: number): MachineId;
   clear(): void;
 } {

@@ -174,11 +174,7 @@ export function describeSqliteOpenFailure(path: string, error: StoreError): Stor
 }
 
 /** Reports the quarantine of a damaged file, and what to do with it. */
-export function describeQuarantined(
-  path: string,
-  quarantined: string,
-  why: StoreError,
-): StoreError {
+function describeQuarantined(path: string, quarantined: string, why: StoreError): StoreError {
   return unusable(
     path,
     `it was damaged (${why.message}) and is now ${JSON.stringify(quarantined)}`,

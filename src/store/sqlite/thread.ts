@@ -35,7 +35,7 @@ import type { StoreLimits } from '../store.ts';
 
 export type WriterResult<Kind extends RequestKind> = WriterResponses[Kind] | 'busy' | 'dead';
 
-export interface WriterThreadOptions {
+interface WriterThreadOptions {
   readonly path: string;
   readonly limits: StoreLimits;
   readonly clock: Clock;

@@ -39,7 +39,7 @@ export interface WriteQueue {
   close(): Promise<void>;
 }
 
-export interface WriteQueueOptions {
+interface WriteQueueOptions {
   readonly ask: Ask;
   /**
    * Waits before another attempt at a busy database, the first pause having the number 0; false: no
