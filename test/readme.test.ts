@@ -120,3 +120,21 @@ test('the README has at most 10 KB', async () => {
   const { size } = await stat(new URL('README.md', ROOT));
   assert.ok(size <= 10_000, `it has ${size} bytes: move details to src/docs`);
 });
+
+/** A table in the code that lists files of its folder, as the README says. */
+const TABLES: ReadonlyMap<string, string> = new Map([['src/cli', 'src/cli/commands.ts']]);
+
+test('the README of a folder of src names each file in it', async () => {
+  const missing: string[] = [];
+  for (const page of (await pages()).filter((name) => /^src\/.*README\.md$/.test(name))) {
+    const folder = page.slice(0, -'/README.md'.length);
+    const lists = [page, TABLES.get(folder) ?? []].flat();
+    const texts = await Promise.all(lists.map((list) => readFile(new URL(list, ROOT), 'utf8')));
+    const named = new Set(texts.join('\n').match(/[\w.-]+/g));
+    for (const file of await readdir(new URL(`${folder}/`, ROOT))) {
+      const isToBeNamed = /\.(?:ts|js|css|json|yaml)$/.test(file);
+      if (isToBeNamed && !named.has(file)) missing.push(`${page}: ${file}`);
+    }
+  }
+  assert.deepEqual(missing, []);
+});
