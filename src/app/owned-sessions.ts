@@ -139,8 +139,8 @@ export class OwnedSessions {
     const onFailure = createRateLimitedReport<StoreFailure>(
       clock,
       STORE_REPORT_MS,
-      ({ error, operation }, untold) =>
-        logger.warn({ err: error, operation, untold }, 'store write failed'),
+      ({ error, operation }, unreported) =>
+        logger.warn({ err: error, operation, unreported }, 'store write failed'),
     );
     return createBindings({
       ...{ self: this.#self, store, clock, metrics, onFailure, peers: this.peers },

@@ -123,9 +123,9 @@ function createStart(
 ): SidecarProcess['start'] {
   return async ({ isAppServing = () => Promise.resolve(true), ...options } = {}) => {
     const untilAppListens = async (): Promise<void> => {
-      if (!(await isAppServing()) || signals.haveCome()) throw new StartCalledOff();
+      if (!(await isAppServing()) || signals.haveCome()) throw new StartAborted();
     };
-    const sidecar = await unlessCalledOff(
+    const sidecar = await unlessAborted(
       startSidecar(config, { ...parts, ...options, untilAppListens }),
     );
     if (sidecar) logStart(parts.logger, config, sidecar);
@@ -134,15 +134,15 @@ function createStart(
   };
 }
 
-class StartCalledOff extends Error {
-  override readonly name = 'StartCalledOff';
+class StartAborted extends Error {
+  override readonly name = 'StartAborted';
 }
 
-async function unlessCalledOff(starting: Promise<Sidecar>): Promise<Sidecar | undefined> {
+async function unlessAborted(starting: Promise<Sidecar>): Promise<Sidecar | undefined> {
   try {
     return await starting;
   } catch (error) {
-    if (error instanceof StartCalledOff) return undefined;
+    if (error instanceof StartAborted) return undefined;
     throw error;
   }
 }

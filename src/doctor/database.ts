@@ -17,7 +17,7 @@ type DatabaseFacts =
   | {
       readonly kind: 'usable';
       readonly roundTripMs: number;
-      readonly remarks: readonly DatabaseRemark[];
+      readonly problems: readonly DatabaseProblem[];
     };
 
 /** What the probe found, and the clock of the database for comparison. */
@@ -26,7 +26,7 @@ interface ProbedDatabase {
   readonly clocks: readonly ClockFacts[];
 }
 
-export type DatabaseRemark =
+export type DatabaseProblem =
   | { readonly kind: 'old-version'; readonly version: string; readonly oldest: string }
   | { readonly kind: 'read-only' }
   | { readonly kind: 'evicts'; readonly policy: string }
@@ -46,7 +46,7 @@ export function checkDatabase(name: string, facts: DatabaseFacts): Finding[] {
       ),
     ];
   }
-  const { roundTripMs, remarks } = facts;
+  const { roundTripMs, problems } = facts;
   const latency = `${name} responds in ${Math.round(roundTripMs)} ms.`;
   const speed =
     roundTripMs <= SLOW_MS
@@ -56,16 +56,16 @@ export function checkDatabase(name: string, facts: DatabaseFacts): Finding[] {
           'The first request of a session waits that long if this Machine does not know the session.',
           'a database in the region of the Machines',
         );
-  return [speed, ...remarks.map((remark) => checkRemark(name, remark))];
+  return [speed, ...problems.map((problem) => problemFinding(name, problem))];
 }
 
-function checkRemark(name: string, remark: DatabaseRemark): Finding {
-  switch (remark.kind) {
+function problemFinding(name: string, problem: DatabaseProblem): Finding {
+  switch (problem.kind) {
     case 'old-version':
       return error(
-        `${name} has version ${remark.version}.`,
-        `The store needs version ${remark.oldest} or newer.`,
-        `upgrade to ${remark.oldest} or newer`,
+        `${name} has version ${problem.version}.`,
+        `The store needs version ${problem.oldest} or newer.`,
+        `upgrade to ${problem.oldest} or newer`,
       );
     case 'read-only':
       return error(
@@ -75,7 +75,7 @@ function checkRemark(name: string, remark: DatabaseRemark): Finding {
       );
     case 'evicts':
       return warning(
-        `${name} evicts keys when its memory is full (${remark.policy}).`,
+        `${name} evicts keys when its memory is full (${problem.policy}).`,
         'It would evict live sessions. The sidecars remove expired ones.',
         'maxmemory-policy noeviction',
       );
@@ -87,7 +87,7 @@ function checkRemark(name: string, remark: DatabaseRemark): Finding {
       );
     case 'newer-schema':
       return warning(
-        `${name} has the schema of a newer version (${remark.version}).`,
+        `${name} has the schema of a newer version (${problem.version}).`,
         'The sidecar uses it only if the newer version declared it compatible; else it keeps records in memory.',
         'upgrade fly-affinity on every Machine to the newest version in use',
       );
@@ -150,8 +150,8 @@ async function probeRedis(url: string, clock: Clock, signal: AbortSignal): Promi
     const time = await link.send(['TIME']);
     const roundTripMs = clock.monotonicMs() - startedMs;
     const clocks = [compareClock('Redis', timeIn(time), 0, { atMs, roundTripMs })];
-    const remarks = remarksOnRedis(await infoOf(link));
-    return { facts: { kind: 'usable', roundTripMs, remarks }, clocks };
+    const problems = problemsOfRedis(await infoOf(link));
+    return { facts: { kind: 'usable', roundTripMs, problems }, clocks };
   } finally {
     link.close();
   }
@@ -165,7 +165,7 @@ function timeIn(time: unknown): number {
   return (seconds ?? NaN) * 1_000 + (micros ?? NaN) / US_PER_MS;
 }
 
-/** Empty if the user may not run INFO: the doctor then has no remarks. */
+/** Empty if the user may not run INFO: the doctor then has no problems. */
 async function infoOf(link: RedisLink): Promise<ReadonlyMap<string, string>> {
   const text = await link.send(['INFO']).catch(() => '');
   const lines = String(text).split('\r\n');
@@ -179,19 +179,19 @@ async function infoOf(link: RedisLink): Promise<ReadonlyMap<string, string>> {
 
 const OLDEST_REDIS = { text: '6.2', major: 6, minor: 2 };
 
-function remarksOnRedis(info: ReadonlyMap<string, string>): DatabaseRemark[] {
-  const remarks: DatabaseRemark[] = [];
+function problemsOfRedis(info: ReadonlyMap<string, string>): DatabaseProblem[] {
+  const problems: DatabaseProblem[] = [];
   const version = info.get('redis_version');
   const [major = NaN, minor = NaN] = (version ?? '').split('.').map(Number);
   const isOld =
     major < OLDEST_REDIS.major || (major === OLDEST_REDIS.major && minor < OLDEST_REDIS.minor);
   if (version !== undefined && isOld) {
-    remarks.push({ kind: 'old-version', version, oldest: OLDEST_REDIS.text });
+    problems.push({ kind: 'old-version', version, oldest: OLDEST_REDIS.text });
   }
-  if (info.get('role') === 'slave') remarks.push({ kind: 'read-only' });
+  if (info.get('role') === 'slave') problems.push({ kind: 'read-only' });
   const policy = info.get('maxmemory_policy');
-  if (policy !== undefined && policy !== 'noeviction') remarks.push({ kind: 'evicts', policy });
-  return remarks;
+  if (policy !== undefined && policy !== 'noeviction') problems.push({ kind: 'evicts', policy });
+  return problems;
 }
 
 const POSTGRES_STATE = `
@@ -232,8 +232,8 @@ async function probePool(pool: PostgresPool, clock: Clock): Promise<ProbedDataba
   const roundTripMs = clock.monotonicMs() - startedMs;
   const clocks = [compareClock('Postgres', Number(state.now_ms), 0, { atMs, roundTripMs })];
   const schema = state.is_set_up === true ? await schemaOf(pool) : undefined;
-  const remarks = remarksOnPostgres(state, schema);
-  return { facts: { kind: 'usable', roundTripMs, remarks }, clocks };
+  const problems = problemsOfPostgres(state, schema);
+  return { facts: { kind: 'usable', roundTripMs, problems }, clocks };
 }
 
 async function schemaOf(pool: PostgresPool): Promise<number> {
@@ -245,20 +245,20 @@ async function schemaOf(pool: PostgresPool): Promise<number> {
 const OLDEST_POSTGRES = { text: '13', number: 130_000 };
 const PER_MAJOR = 10_000;
 
-function remarksOnPostgres(
+function problemsOfPostgres(
   state: Readonly<Record<string, unknown>>,
   schema: number | undefined,
-): DatabaseRemark[] {
-  const remarks: DatabaseRemark[] = [];
+): DatabaseProblem[] {
+  const problems: DatabaseProblem[] = [];
   const version = Number(state.version);
   if (version < OLDEST_POSTGRES.number) {
     const shown = String(Math.floor(version / PER_MAJOR));
-    remarks.push({ kind: 'old-version', version: shown, oldest: OLDEST_POSTGRES.text });
+    problems.push({ kind: 'old-version', version: shown, oldest: OLDEST_POSTGRES.text });
   }
-  if (state.is_read_only === true) remarks.push({ kind: 'read-only' });
-  if (schema === undefined && state.may_create !== true) remarks.push({ kind: 'may-not-create' });
+  if (state.is_read_only === true) problems.push({ kind: 'read-only' });
+  if (schema === undefined && state.may_create !== true) problems.push({ kind: 'may-not-create' });
   if (schema !== undefined && schema > POSTGRES_SCHEMA_VERSION) {
-    remarks.push({ kind: 'newer-schema', version: schema });
+    problems.push({ kind: 'newer-schema', version: schema });
   }
-  return remarks;
+  return problems;
 }

@@ -243,7 +243,7 @@ export class CarriedRequest implements RequestCarrier {
     const wasReused = !this.#isFirst && !hasReceived;
     if (code === 'connection-lost' && wasReused) this.#connection.onLost();
     const text = cause && 'code' in cause ? `${message}: ${String(cause.code)}` : message;
-    const details = { wasNotSent: !call.wasSent, wasReused, wasHeard: hasReceived, cause };
+    const details = { wasNotSent: !call.wasSent, wasReused, hasReceivedBytes: hasReceived, cause };
     call.sink.onError(new UpstreamError(code, text, details));
   }
 

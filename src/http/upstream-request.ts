@@ -151,7 +151,7 @@ export class UpstreamError extends Error {
     details: {
       wasNotSent?: boolean;
       wasReused?: boolean;
-      wasHeard?: boolean;
+      hasReceivedBytes?: boolean;
       cause?: unknown;
     } = {},
   ) {
@@ -159,6 +159,6 @@ export class UpstreamError extends Error {
     this.code = code;
     this.wasNotSent = details.wasNotSent ?? false;
     this.wasReused = details.wasReused ?? false;
-    this.hasReceivedBytes = details.wasHeard ?? false;
+    this.hasReceivedBytes = details.hasReceivedBytes ?? false;
   }
 }

@@ -1,6 +1,6 @@
 /** Finds out which protocol an app speaks: opens a session in each that there is a probe for. */
 import type { ProbeClient } from './http-client.ts';
-import { sayExchange } from './loss.ts';
+import { describeExchange } from './loss.ts';
 import { createJupyterProbe } from './jupyter.ts';
 import { createMcpProbe } from './mcp.ts';
 import { createMcpSseProbe } from './mcp-sse.ts';
@@ -48,7 +48,7 @@ export async function detect(client: ProbeClient, probes: readonly Probe[]): Pro
       return { kind: 'found', probe };
     }
     recognised ??= recognisedBy(opening, probe);
-    if (opening.kind === 'other') attempts.set(probe.where, sayExchange(opening.exchange));
+    if (opening.kind === 'other') attempts.set(probe.where, describeExchange(opening.exchange));
   }
   const unknown = [...attempts].map(([where, result]) => ({ where, result }));
   return recognised ?? { kind: 'unknown', attempts: unknown };

@@ -1,7 +1,7 @@
 /** Jupyter Server: a kernel is the session, and its id is in the path. */
 import { asObject, asText, parseJson } from '../json.ts';
 import type { ProbeClient } from './http-client.ts';
-import { lossOf, sayExchange, shownKeyOf } from './loss.ts';
+import { lossOf, describeExchange, shownKeyOf } from './loss.ts';
 import type { Opening, Probe } from './probe.ts';
 
 const KERNELS = '/api/kernels';
@@ -23,7 +23,7 @@ async function open(client: ProbeClient, kernels: string): Promise<Opening> {
     if (!isJupyter || (exchange.kind === 'response' && exchange.status === 404)) {
       return { kind: 'other', exchange };
     }
-    const why = `it answers ${sayExchange(exchange)}: add --header "Authorization: token ..."`;
+    const why = `it answers ${describeExchange(exchange)}: add --header "Authorization: token ..."`;
     return { kind: 'refused', why, exchange };
   }
   const target = `${kernels}/${encodeURIComponent(id)}`;

@@ -11,10 +11,11 @@ export function lossOf(
   id: Secrets,
   unknownSessionStatus = 404,
 ): Loss | undefined {
-  if (exchange.kind === 'no-response') return { how: 'no-response', why: sayNoResponse(exchange) };
+  if (exchange.kind === 'no-response')
+    return { how: 'no-response', why: describeNoResponse(exchange) };
   const { status } = exchange;
   if (status < 400) return undefined;
-  const why = sayResponse(exchange, id);
+  const why = describeResponse(exchange, id);
   if (status === unknownSessionStatus) return { how: 'unknown-session', why };
   return { how: status >= 502 && status <= 504 ? 'unavailable' : 'error', why };
 }
@@ -25,7 +26,7 @@ const NO_RESPONSE: Readonly<Record<NoResponse['why'], string>> = {
   broken: 'the connection broke',
 };
 
-function sayNoResponse({ why, code }: NoResponse): string {
+function describeNoResponse({ why, code }: NoResponse): string {
   return why === 'timeout' ? NO_RESPONSE.timeout : `${NO_RESPONSE[why]} (${code})`;
 }
 
@@ -37,16 +38,18 @@ export function whyNotOpened(opening: NotOpened): string {
     case 'stateless':
       return opening.what;
     case 'other':
-      return sayExchange(opening.exchange);
+      return describeExchange(opening.exchange);
   }
 }
 
 /** `404 Session not found` */
-export function sayExchange(exchange: Exchange, id: Secrets = ''): string {
-  return exchange.kind === 'no-response' ? sayNoResponse(exchange) : sayResponse(exchange, id);
+export function describeExchange(exchange: Exchange, id: Secrets = ''): string {
+  return exchange.kind === 'no-response'
+    ? describeNoResponse(exchange)
+    : describeResponse(exchange, id);
 }
 
-function sayResponse({ status, body }: { status: number; body: string }, id: Secrets): string {
+function describeResponse({ status, body }: { status: number; body: string }, id: Secrets): string {
   // What a page says is of no use here.
   if (status < 400) return String(status);
   return `${status} ${shown(messageIn(body), id)}`.trimEnd();

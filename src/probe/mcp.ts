@@ -14,7 +14,7 @@ import {
   rpcRequest,
   type RpcMessage,
 } from './json-rpc.ts';
-import { lossOf, sayExchange, shown, shownKeyOf } from './loss.ts';
+import { lossOf, describeExchange, shown, shownKeyOf } from './loss.ts';
 import type { Call, Loss, Opening, Probe, ProbeSession } from './probe.ts';
 
 const SESSION_HEADER = 'mcp-session-id';
@@ -54,7 +54,7 @@ function notOpened(exchange: ProbeResponse): Opening {
   if (!error && !asksForToken) return { kind: 'other', exchange };
   const why = asksForToken
     ? 'it asks for a token: add --header "Authorization: Bearer ..."'
-    : `it refuses initialize: ${sayExchange(exchange)}`;
+    : `it refuses initialize: ${describeExchange(exchange)}`;
   return { kind: 'refused', why, exchange };
 }
 

@@ -14,7 +14,7 @@ import type {
   ProbeRequest,
   ProbeResponse,
 } from './http-client.ts';
-import { lossOf, sayExchange, shownKeyOf } from './loss.ts';
+import { lossOf, describeExchange, shownKeyOf } from './loss.ts';
 import type { Call, Loss, Opening, Probe, ProbeSession } from './probe.ts';
 import { newSessionLoss, sessionCookieOf } from './session-cookie.ts';
 
@@ -48,7 +48,11 @@ async function open(client: ProbeClient, requests: OwnRequests): Promise<Opening
   const opened = await client.send(opening.request);
   const isAccepted = opened.kind === 'response' && opened.status < 400;
   if (!isAccepted) {
-    return { kind: 'refused', why: `the app answers ${sayExchange(opened)}`, exchange: opened };
+    return {
+      kind: 'refused',
+      why: `the app answers ${describeExchange(opened)}`,
+      exchange: opened,
+    };
   }
   const call = filled(requests.call, { session: own, response: opened });
   if (call.missing !== undefined) {

@@ -6,7 +6,7 @@ import { asObject, parseJson } from '../json.ts';
 import { readSid, SOCKET_IO } from '../protocols/socket-io.ts';
 import { unknownSessionStatus } from '../protocols/error-responses.ts';
 import type { Exchange, ProbeClient } from './http-client.ts';
-import { lossOf, sayExchange, shownKeyOf } from './loss.ts';
+import { lossOf, describeExchange, shownKeyOf } from './loss.ts';
 import type { Call, Opening, Probe, ProbeSession } from './probe.ts';
 
 export function createSocketIoProbe(path: string): Probe {
@@ -47,7 +47,7 @@ function notOpened(exchange: Exchange): Opening {
   if (typeof code !== 'number' || typeof message !== 'string') return { kind: 'other', exchange };
   return code === TRANSPORT_UNKNOWN
     ? { kind: 'stateless', what: 'it takes WebSockets only, and a connection is a whole session' }
-    : { kind: 'refused', why: `it refuses the handshake: ${sayExchange(exchange)}`, exchange };
+    : { kind: 'refused', why: `it refuses the handshake: ${describeExchange(exchange)}`, exchange };
 }
 
 interface Polling {

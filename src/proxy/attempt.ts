@@ -13,7 +13,7 @@ import type { ReceivedRequest } from './received-request.ts';
 import type { RequestRecord } from './request-record.ts';
 import { headerValue } from '../protocols/heads.ts';
 import type { Bindings } from './bindings.ts';
-import type { OpenStreams, StreamSort } from './open-streams.ts';
+import type { OpenStreams, StreamLength } from './open-streams.ts';
 
 /** The request behind an attempt. It closes the attempt in every case. */
 export interface AttemptedRequest extends ReceivedRequest {
@@ -112,7 +112,7 @@ export abstract class Attempt implements PipeOwner {
 
   onResponseStarted(statusCode: number, isStream: boolean, head: ParsedResponseHead): void {
     this.request.record.noteStarted(statusCode, this.isHeld);
-    if (isStream) this.#openStream().open('http', sortOf(head), this.sessions);
+    if (isStream) this.#openStream().open('http', lengthOf(head), this.sessions);
   }
 
   onTunnel(statusCode: number): void {
@@ -195,7 +195,7 @@ interface SessionStreamParts {
 class SessionStream {
   readonly #parts: SessionStreamParts;
   #kind: StreamKind | undefined;
-  #sort: StreamSort | undefined;
+  #length: StreamLength | undefined;
   #isClosed = false;
   #atClosing: (() => void)[] | undefined;
 
@@ -204,10 +204,10 @@ class SessionStream {
   }
 
   /** `keys`: the sessions of this Machine that the stream belongs to. */
-  open(kind: StreamKind, sort: StreamSort, keys: readonly SessionKey[]): void {
+  open(kind: StreamKind, length: StreamLength, keys: readonly SessionKey[]): void {
     if (this.#isClosed) return;
     this.#kind = kind;
-    this.#sort = sort;
+    this.#length = length;
     this.#parts.metrics.openStreams(kind, 1);
     for (const key of keys) this.#keepAlive(key);
   }
@@ -230,7 +230,7 @@ class SessionStream {
     const { bindings, openStreams, onReleased } = this.#parts;
     this.#atClose(bindings.keepAlive(key));
     // A response of known length finishes, even if its session has a new owner.
-    if (this.#sort) this.#atClose(openStreams.add(key, this.#sort, onReleased));
+    if (this.#length) this.#atClose(openStreams.add(key, this.#length, onReleased));
   }
 
   /** Most requests open no stream. */
@@ -241,7 +241,7 @@ class SessionStream {
 }
 
 /** For a response of unknown length. */
-function sortOf({ rawHeaders }: ParsedResponseHead): StreamSort {
+function lengthOf({ rawHeaders }: ParsedResponseHead): StreamLength {
   const type = headerValue(rawHeaders, 'content-type');
   return type !== undefined && ENDLESS_TYPES.test(type) ? 'endless' : 'maybe-finite';
 }

@@ -11,11 +11,11 @@ import type { Logger } from '../observability/log.ts';
 import type { Metrics, ReleaseReason } from '../observability/metrics.ts';
 
 /** A response of unknown length, such as a chunked download, may be finite: it gets time to finish. */
-export type StreamSort = 'endless' | 'maybe-finite';
+export type StreamLength = 'endless' | 'maybe-finite';
 
 export interface OpenStreams {
   /** `close` closes the stream. Returns a function that removes it after its end; a second call does nothing. */
-  add(key: SessionKey, sort: StreamSort, close: (why: ReleaseReason) => void): () => void;
+  add(key: SessionKey, length: StreamLength, close: (why: ReleaseReason) => void): () => void;
   /** Closes the streams of a session, and returns their number, without those that are closing already. */
   release(key: SessionKey, why: ReleaseReason): number;
   /** The number of open streams that are not closing. */
@@ -36,7 +36,7 @@ export const RELEASE_JITTER_MS = 1_000;
 export const FINISH_GRACE_MS = 30_000;
 
 interface OpenStream {
-  readonly sort: StreamSort;
+  readonly length: StreamLength;
   readonly close: (why: ReleaseReason) => void;
   /** Set while it is closing. */
   cancel: Cancel | undefined;
@@ -57,8 +57,8 @@ export function createOpenStreams({ clock, random }: OpenStreamsParts): OpenStre
     [...(streamsOf.get(key) ?? [])].filter(({ cancel }) => cancel === undefined);
 
   return {
-    add: (key, sort, close) => {
-      const stream: OpenStream = { sort, close, cancel: undefined };
+    add: (key, length, close) => {
+      const stream: OpenStream = { length, close, cancel: undefined };
       const streams = streamsOf.get(key);
       if (streams) streams.add(stream);
       else streamsOf.set(key, new Set([stream]));
@@ -68,7 +68,7 @@ export function createOpenStreams({ clock, random }: OpenStreamsParts): OpenStre
       if (isStopped) return 0;
       const streams = opened(key);
       for (const stream of streams) {
-        const graceMs = stream.sort === 'endless' ? 0 : FINISH_GRACE_MS;
+        const graceMs = stream.length === 'endless' ? 0 : FINISH_GRACE_MS;
         const inMs = graceMs + random() * RELEASE_JITTER_MS;
         stream.cancel = clock.after(inMs, () => stream.close(why));
       }

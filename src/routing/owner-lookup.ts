@@ -131,9 +131,9 @@ export class OwnerSources {
       return this.queryPeers(key, trace, { source });
     if (result.kind !== 'none' || mintedBy === 'client') return result;
     // A Machine that has just started may be the owner, but is not listed until the next refresh.
-    const hasNewcomer = await this.findNewMachines(trace, !isAppsOwn);
-    if (hasNewcomer === undefined) return { kind: 'inconclusive' };
-    return hasNewcomer ? this.queryPeers(key, trace, { source }) : result;
+    const foundNewMachine = await this.findNewMachines(trace, !isAppsOwn);
+    if (foundNewMachine === undefined) return { kind: 'inconclusive' };
+    return foundNewMachine ? this.queryPeers(key, trace, { source }) : result;
   }
 
   /** Whether the refresh found a new Machine; undefined if the directory can't be read. */

@@ -20,7 +20,7 @@ type CutName = 'refuse' | 'hang';
  * `silent`: no response. `failing`: SERVFAIL. `stale`: the responses stay as they were when the fault
  * started.
  */
-type ResolverTrouble = 'silent' | 'failing' | 'stale';
+type ResolverFault = 'silent' | 'failing' | 'stale';
 
 /** Removes the fault. A second call does nothing. */
 export type Undo = () => void;
@@ -34,7 +34,7 @@ export interface Network {
   /** Delays everything that passes, requests and responses. */
   delay(way: Way, ms: number): Undo;
   /** For the queries of one Machine, or of all. */
-  disturbResolver(trouble: ResolverTrouble, client?: MachineId): Undo;
+  breakResolver(fault: ResolverFault, client?: MachineId): Undo;
   /** Removes all faults. */
   heal(): void;
 }
@@ -61,7 +61,7 @@ interface Delay extends Way {
   readonly ms: number;
 }
 
-interface Disturbance {
+interface BrokenResolver {
   readonly client: MachineId | undefined;
   readonly state: ResolverState;
 }
@@ -80,7 +80,7 @@ class FaultyNetwork implements NetworkFaults {
   readonly #clock: Clock;
   readonly #cuts = new Set<Cut>();
   readonly #delays = new Set<Delay>();
-  readonly #disturbances = new Set<Disturbance>();
+  readonly #brokenResolvers = new Set<BrokenResolver>();
   readonly #closing = new AbortController();
   #change = Promise.withResolvers<undefined>();
 
@@ -103,18 +103,18 @@ class FaultyNetwork implements NetworkFaults {
 
   readonly delay: Network['delay'] = (way, ms) => this.#add(this.#delays, { ...way, ms });
 
-  readonly disturbResolver: Network['disturbResolver'] = (trouble, client) => {
+  readonly breakResolver: Network['breakResolver'] = (fault, client) => {
     const state: ResolverState =
-      trouble === 'stale'
+      fault === 'stale'
         ? { kind: 'stale', machines: this.#machines().map(copyOf) }
-        : { kind: trouble };
-    return this.#add(this.#disturbances, { client, state });
+        : { kind: fault };
+    return this.#add(this.#brokenResolvers, { client, state });
   };
 
   /** The latest fault applies. */
   readonly resolver: NetworkFaults['resolver'] = (client) => {
-    const found = [...this.#disturbances].filter(
-      (disturbance) => disturbance.client === undefined || disturbance.client === client,
+    const found = [...this.#brokenResolvers].filter(
+      (broken) => broken.client === undefined || broken.client === client,
     );
     return found.at(-1)?.state ?? RESPONDING;
   };
@@ -140,7 +140,7 @@ class FaultyNetwork implements NetworkFaults {
   };
 
   readonly heal = (): void => {
-    for (const faults of [this.#cuts, this.#delays, this.#disturbances]) faults.clear();
+    for (const faults of [this.#cuts, this.#delays, this.#brokenResolvers]) faults.clear();
     this.#reportChange();
   };
 

@@ -17,12 +17,12 @@ export type ReplayRequest =
       readonly kind: 'replay';
       readonly instruction: ReplayInstruction;
       readonly transform: Transform;
-      readonly cache: CacheWish;
+      readonly cache: CacheChange;
     }
   | { readonly kind: 'invalid' };
 
 /** How the edge's replay cache should change. */
-type CacheWish =
+type CacheChange =
   | { readonly kind: 'none' }
   | {
       readonly kind: 'by-path';
@@ -44,15 +44,15 @@ export async function readReplayRequest(response: IncomingMessage): Promise<Repl
     response.resume();
     const instruction = parseReplay(String(header));
     if (!instruction) return { kind: 'invalid' };
-    const cache = cacheWishOfHeaders(response.headers);
+    const cache = cacheChangeInHeaders(response.headers);
     return { kind: 'replay', instruction, transform: NO_TRANSFORM, cache };
   }
   const mediaType = response.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase();
-  return mediaType === REPLAY_JSON ? readJsonWish(response) : { kind: 'none' };
+  return mediaType === REPLAY_JSON ? readJsonReplay(response) : { kind: 'none' };
 }
 
 /** https://fly.io/docs/networking/dynamic-request-routing/#path-based-replay-caching */
-function cacheWishOfHeaders(headers: NodeJS.Dict<string | string[]>): CacheWish {
+function cacheChangeInHeaders(headers: NodeJS.Dict<string | string[]>): CacheChange {
   const pattern = headers['fly-replay-cache']?.toString();
   if (pattern === undefined) return { kind: 'none' };
   if (pattern === 'invalidate') return { kind: 'invalidate' };
@@ -73,11 +73,11 @@ export function transformRequest<T extends { target: string; rawHeaders: readonl
   };
 }
 
-async function readJsonWish(response: IncomingMessage): Promise<ReplayRequest> {
+async function readJsonReplay(response: IncomingMessage): Promise<ReplayRequest> {
   const text = await readText(response);
   if (text === undefined) return { kind: 'invalid' };
   try {
-    return wishOf(JSON.parse(text));
+    return replayInJson(JSON.parse(text));
   } catch {
     // Not JSON, or a field with another type than documented: both are errors of the app (PA03).
     return { kind: 'invalid' };
@@ -100,7 +100,7 @@ async function readText(response: IncomingMessage): Promise<string | undefined> 
   return Buffer.concat(chunks).toString();
 }
 
-function wishOf(json: unknown): ReplayRequest {
+function replayInJson(json: unknown): ReplayRequest {
   const { elsewhere, transform, cache, ...fields } = recordOf(json);
   const field = (name: string): string | undefined => textOf(fields[name]);
   // The two fields that are not plain text have the format of the header, which needs a target.
@@ -123,11 +123,11 @@ function wishOf(json: unknown): ReplayRequest {
     kind: 'replay',
     instruction,
     transform: transformOf(transform),
-    cache: cacheWishOfJson(cache),
+    cache: cacheChangeInJson(cache),
   };
 }
 
-function cacheWishOfJson(json: unknown): CacheWish {
+function cacheChangeInJson(json: unknown): CacheChange {
   if (json === undefined) return { kind: 'none' };
   const fields = recordOf(json);
   if (fields.invalidate === true) return { kind: 'invalidate' };

@@ -109,7 +109,7 @@ async function start(
   const machines: SimulatedMachine[] = [];
   const requests = createRecords();
   const network = createNetwork(() => machines, options.clock);
-  const surroundings = await startSurroundings(options, { machines, network }, endings);
+  const services = await startServices(options, { machines, network }, endings);
   // Before the Machines, so that a port in use is reported at once.
   const edge = await startEdge({
     ...options.edge,
@@ -121,7 +121,7 @@ async function start(
     onRecord: requests.add,
   });
   endings.push(() => edge.close());
-  const makeMachine = createMachineMaker(fleetOptions(options, app, surroundings));
+  const makeMachine = createMachineMaker(fleetOptions(options, app, services));
   const machineCount = options.machineCount ?? DEFAULT_MACHINE_COUNT;
   for (let i = 0; i < machineCount; i += 1) machines.push(await makeMachine());
   await startAll(machines, options.signal);
@@ -138,30 +138,30 @@ async function start(
   };
   return {
     url: edge.url,
-    dnsAddress: surroundings.dnsAddress,
+    dnsAddress: services.dnsAddress,
     machines,
     requests: requests.all,
     onRequest: requests.onAdded,
     setSpread: (name) => edge.setSpread(name),
-    setSuspendBehavior: (behavior) => surroundings.setSuspendBehavior(behavior),
+    setSuspendBehavior: (behavior) => services.setSuspendBehavior(behavior),
     network,
     addMachine,
     deploy: (strategy) => deploy({ machines, addMachine }, strategy),
   };
 }
 
-interface Surroundings extends Pick<FleetOptions, 'directory' | 'attach' | 'keeper'> {
+interface Services extends Pick<FleetOptions, 'directory' | 'attach' | 'keeper'> {
   /** The resolver that belongs to no Machine. */
   readonly dnsAddress: string;
   readonly setSuspendBehavior: (behavior: SuspendBehavior) => void;
 }
 
 /** Starts what the Machines need before they start. */
-async function startSurroundings(
+async function startServices(
   options: SimulationOptions,
   { machines, network }: { machines: readonly SimulatedMachine[]; network: NetworkFaults },
   endings: Endings,
-): Promise<Surroundings> {
+): Promise<Services> {
   const directory = options.directory ?? (await makeDirectory(endings));
   const resolvers: DnsServer[] = [];
   const startResolver = async (asker?: MachineId): Promise<string> => {
@@ -210,11 +210,11 @@ async function startSurroundings(
 function fleetOptions(
   options: SimulationOptions,
   appName: string,
-  surroundings: Surroundings,
+  services: Services,
 ): FleetOptions {
   return {
     ...options,
-    ...surroundings,
+    ...services,
     appName,
     sidecarCommand: options.sidecarCommand,
     sidecarEnv: options.sidecarEnv ?? {},

@@ -9,7 +9,7 @@ import {
   type ProbedPeerStatus,
 } from '../../src/doctor/fleet.ts';
 import { checkSidecar, type SidecarFacts } from '../../src/doctor/sidecar.ts';
-import { checkDatabase, type DatabaseRemark } from '../../src/doctor/database.ts';
+import { checkDatabase, type DatabaseProblem } from '../../src/doctor/database.ts';
 import {
   checkFile,
   type FileFacts,
@@ -101,7 +101,7 @@ for (const [name, facts, expected] of FILES) {
   });
 }
 
-const REMARKS: readonly [DatabaseRemark, string][] = [
+const PROBLEMS: readonly [DatabaseProblem, string][] = [
   [{ kind: 'old-version', version: '5.0.1', oldest: '6.2' }, 'error: db has version 5.0.1.'],
   [{ kind: 'read-only' }, 'error: db is read-only.'],
   [
@@ -115,15 +115,15 @@ const REMARKS: readonly [DatabaseRemark, string][] = [
   [{ kind: 'newer-schema', version: 9 }, 'warning: db has the schema of a newer version (9).'],
 ];
 
-for (const [remark, expected] of REMARKS) {
-  test(`a database: ${remark.kind}`, () => {
-    const facts = { kind: 'usable', roundTripMs: 1, remarks: [remark] } as const;
+for (const [problem, expected] of PROBLEMS) {
+  test(`a database: ${problem.kind}`, () => {
+    const facts = { kind: 'usable', roundTripMs: 1, problems: [problem] } as const;
     assert.deepEqual(troubles(checkDatabase('db', facts)), [expected]);
   });
 }
 
 test('warns of a database with a long round trip', () => {
-  const facts = { kind: 'usable', roundTripMs: 300, remarks: [] } as const;
+  const facts = { kind: 'usable', roundTripMs: 300, problems: [] } as const;
   assert.deepEqual(troubles(checkDatabase('db', facts)), ['warning: db responds in 300 ms.']);
 });
 

@@ -51,7 +51,7 @@ interface World {
   readonly generation?: number;
   readonly isStoreBusy?: boolean;
   /** Another check of the directory finds a new Machine. */
-  readonly hasNewcomer?: boolean;
+  readonly foundNewMachine?: boolean;
   readonly isDirectoryUnreadable?: boolean;
   readonly isStoreShared?: boolean;
   /** The configuration has no other Machine. */
@@ -120,7 +120,7 @@ async function finderIn(world: World): Promise<Finding> {
       hurries.push(isHurried);
       checks += 1;
       return Promise.resolve(
-        world.isDirectoryUnreadable ? undefined : (world.hasNewcomer ?? false),
+        world.isDirectoryUnreadable ? undefined : (world.foundNewMachine ?? false),
       );
     },
     peer: (machine) => (isRunning(machine) ? { machine, host: machine, port: 1 } : undefined),
@@ -223,9 +223,9 @@ describe('the owner of a session', () => {
     { claim: 'is reported by a peer if there is no hint', world: { peers: [C_OWNS] }, id: app('s'), owner: BY_PEERS, questions: 1 },
     { claim: 'is none if store and peers have none', world: {}, id: app('s'), owner: { kind: 'none' }, questions: 1 },
     { claim: 'is unknown while a peer is unresponsive, with two queries for an id that apps mint', world: { peers: [UNRESPONSIVE] }, id: app('s'), owner: { kind: 'inconclusive', mayBeOurs: false }, questions: 2 },
-    { claim: 'is reported by a Machine that has just been discovered', world: { hasNewcomer: true, peers: [NONE, C_OWNS] }, id: app('s'), owner: BY_PEERS, questions: 2 },
-    { claim: 'is found on such a Machine if client or app may have minted the id', world: { hasNewcomer: true, peers: [NONE, C_OWNS] }, id: client('s'), owner: BY_PEERS, questions: 2 },
-    { claim: 'is queried once if only its client can have minted the id', world: { hasNewcomer: true, peers: [NONE, C_OWNS] }, id: found(get('/?room=s')), owner: { kind: 'none' }, questions: 1 },
+    { claim: 'is reported by a Machine that has just been discovered', world: { foundNewMachine: true, peers: [NONE, C_OWNS] }, id: app('s'), owner: BY_PEERS, questions: 2 },
+    { claim: 'is found on such a Machine if client or app may have minted the id', world: { foundNewMachine: true, peers: [NONE, C_OWNS] }, id: client('s'), owner: BY_PEERS, questions: 2 },
+    { claim: 'is queried once if only its client can have minted the id', world: { foundNewMachine: true, peers: [NONE, C_OWNS] }, id: found(get('/?room=s')), owner: { kind: 'none' }, questions: 1 },
     { claim: 'is reported by a peer that did not respond at first', world: { peers: [UNRESPONSIVE, C_OWNS] }, id: app('s'), owner: BY_PEERS, questions: 2 },
     { claim: 'is unknown while a peer is unresponsive, with one query for a client-minted id', world: { peers: [UNRESPONSIVE] }, id: client('s'), owner: { kind: 'inconclusive', mayBeOurs: false }, questions: 1 },
     { claim: 'is unknown while our own store returns unknown, whatever the peers respond', world: { isStoreBusy: true }, id: app('s'), owner: { kind: 'inconclusive', mayBeOurs: true }, questions: 1 },

@@ -285,15 +285,15 @@ test('a resolver can be unresponsive, failing or stale, for all Machines or for 
   };
   const [ofA, ofB] = [await resolverOf(A), await resolverOf(B)];
   const name = 'vms.shop.internal';
-  const heal = network.disturbResolver('failing', A);
+  const heal = network.breakResolver('failing', A);
   await assert.rejects(ofA.resolveTxt(name), { code: 'ESERVFAIL' });
   assert.deepEqual(await ofB.resolveTxt(name), [['a1 iad']]);
   heal();
-  network.disturbResolver('silent');
+  network.breakResolver('silent');
   await assert.rejects(ofA.resolveTxt(name), { code: 'ETIMEOUT' });
   await assert.rejects(ofB.resolveTxt(name), { code: 'ETIMEOUT' });
   network.heal();
-  network.disturbResolver('stale', B);
+  network.breakResolver('stale', B);
   machines.push({ ...machine, id: C, state: 'started' });
   machines[0] = { ...machine, id: A, state: 'stopped' };
   assert.deepEqual(await ofB.resolveTxt(name), [['a1 iad']]);

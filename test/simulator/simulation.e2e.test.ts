@@ -157,7 +157,7 @@ test('the Machines of a simulation', async (t) => {
     const list = (resolverOf: dns.Resolver): Promise<string[][]> =>
       resolverOf.resolveTxt(`vms.${a.app}.internal`);
     simulation.network.isolate(b.id, 'refuse');
-    simulation.network.disturbResolver('failing', a.id);
+    simulation.network.breakResolver('failing', a.id);
     assert.equal((await requestOwner(url)).machine, a.id);
     await assert.rejects(callFromA(), { code: 'ECONNRESET' });
     await assert.rejects(list(resolverOfA), { code: 'ESERVFAIL' });

@@ -2,7 +2,7 @@
 import type { CheckedCall, CheckedSessions, Recipient } from './sessions.ts';
 import type { Exchange } from '../../probe/http-client.ts';
 import type { Detection } from '../../probe/detect.ts';
-import { sayExchange, whyNotOpened } from '../../probe/loss.ts';
+import { describeExchange, whyNotOpened } from '../../probe/loss.ts';
 import type { Loss } from '../../probe/probe.ts';
 import type { MachineId } from '../../session.ts';
 
@@ -60,7 +60,7 @@ export function reportUnreachable(
   exchange: Exchange,
   isCutShort: boolean,
 ): CheckReport {
-  const problems = [`GET /: ${sayExchange(exchange)}`];
+  const problems = [`GET /: ${describeExchange(exchange)}`];
   const nothing = { ...NOTHING_SENT, url, isCutShort };
   return { ...nothing, verdict: 'unreachable', protocol: null, where: null, problems };
 }

@@ -121,7 +121,7 @@ function createFileStore(opened: Opened, options: FileStoreOptions): LocalStore 
     pages: (owners) => pick(queue, owners, clock),
     addCopies: async (copies) => {
       const now = Math.floor(clock.now());
-      const { entered, replaced } = await queue.ask({ kind: 'enter', copies, now });
+      const { entered, replaced } = await queue.ask({ kind: 'addCopies', copies, now });
       forgetAll(hot, replaced);
       return entered;
     },

@@ -32,7 +32,7 @@ export type WriterRequest =
     }
   | ({ readonly kind: 'pick' } & PeerPageQuery)
   /** One transaction. */
-  | { readonly kind: 'enter'; readonly copies: readonly PeerCopy[]; readonly now: number }
+  | { readonly kind: 'addCopies'; readonly copies: readonly PeerCopy[]; readonly now: number }
   | { readonly kind: 'stamp' }
   | { readonly kind: 'close' };
 
@@ -54,7 +54,7 @@ export interface WriterResponses {
     readonly next: SessionKey | undefined;
   };
   pick: PeerPageRows;
-  enter: {
+  addCopies: {
     readonly entered: number;
     /** Those that replaced another binding. */
     readonly replaced: readonly SessionKey[];

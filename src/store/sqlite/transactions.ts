@@ -54,7 +54,7 @@ export function createTransactions(
       return { bindings, next: rows.length < maxRows ? undefined : rows.at(-1)?.key };
     },
     pick: createPeerPageQuery(db),
-    enter: createEntrance(db, table, limits),
+    addCopies: createCopyWriter(db, table, limits),
     stamp: () => ({ threadId, dataVersion: Number(dataVersion.get()) }),
     close: () => {
       db.close();
@@ -96,12 +96,12 @@ function createBatchWriter(
 }
 
 /** Evicts nothing: the caller stops long before the store is full. */
-function createEntrance(
+function createCopyWriter(
   db: Database,
   table: SessionTable,
   { maxAgeMs }: StoreLimits,
-): Transactions['enter'] {
-  const enterAll = db.transaction((copies: readonly PeerCopy[], now: number) => {
+): Transactions['addCopies'] {
+  const addAll = db.transaction((copies: readonly PeerCopy[], now: number) => {
     let entered = 0;
     const replaced: SessionKey[] = [];
     for (const copy of copies) {
@@ -116,7 +116,7 @@ function createEntrance(
   });
   return ({ copies, now }) => {
     try {
-      return enterAll.immediate(copies, now);
+      return addAll.immediate(copies, now);
     } catch (error) {
       table.forgetMachines();
       throw error;

@@ -72,8 +72,8 @@ function perform(request: WriterRequest, transactions: Transactions): WriterResp
       return transactions.page(request);
     case 'pick':
       return transactions.pick(request);
-    case 'enter':
-      return transactions.enter(request);
+    case 'addCopies':
+      return transactions.addCopies(request);
     case 'stamp':
       return transactions.stamp(request);
     case 'close': {
