@@ -18,6 +18,7 @@ const RANKS: Readonly<Record<string, number>> = {
   'clock.ts': 0,
   'collect-garbage.ts': 0,
   'duration.ts': 0,
+  'errors.ts': 0,
   'session.ts': 0,
   'package.ts': 0,
   'json.ts': 0,

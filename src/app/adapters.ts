@@ -27,6 +27,7 @@ import {
 import { createMemoryStore } from '../store/memory.ts';
 import { openResilientStore, type ResilientOptions } from '../store/resilient/resilient-store.ts';
 import { openSqliteStore } from '../store/sqlite/sqlite.ts';
+import { messageOf } from '../errors.ts';
 
 export interface AdapterParts {
   readonly clock: Clock;
@@ -106,8 +107,7 @@ async function openJournal(settings: StoreConfig, parts: StoreParts): Promise<Se
   try {
     return await openFile(settings, parts);
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new StoreError('fatal', `${NO_JOURNAL_FILE}: ${reason}`, { cause });
+    throw new StoreError('fatal', `${NO_JOURNAL_FILE}: ${messageOf(cause)}`, { cause });
   }
 }
 

@@ -27,6 +27,7 @@ import { readVersion } from '../package.ts';
 import { listedNames } from '../protocols/setting.ts';
 import { parseMachineId, type MachineId } from '../session.ts';
 import { createDirectories } from '../store/sqlite/sqlite.ts';
+import { codeOf, messageOf } from '../errors.ts';
 
 /** The process and what surrounds it. */
 export interface ProcessContext {
@@ -102,7 +103,7 @@ async function runConfigured(
   const start = createStart(startSidecar, config, parts, signals);
   const fail: SidecarProcess['fail'] = (error) => {
     logger.fatal({ err: error }, 'could not start');
-    printError(`fly-affinity: ${error instanceof Error ? error.message : String(error)}\n`);
+    printError(`fly-affinity: ${messageOf(error)}\n`);
     return error instanceof AppStartError ? error.exitCode : EXIT_FAILURE;
   };
   try {
@@ -205,7 +206,7 @@ export async function persistGeneratedMachineId(
       config: Object.freeze({ ...config, identity: Object.freeze({ ...identity, machine }) }),
     };
   } catch (error) {
-    return { config, warning: warningOf(path, (error as NodeJS.ErrnoException).code ?? 'unknown') };
+    return { config, warning: warningOf(path, codeOf(error) ?? 'unknown') };
   } finally {
     timeout.abort();
   }

@@ -15,6 +15,7 @@ import type { Clock } from '../clock.ts';
 import type { Logger } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import { AwakeTime } from './awake-time.ts';
+import { messageOf } from '../errors.ts';
 
 export interface SleeperParts {
   readonly clock: Clock;
@@ -129,7 +130,7 @@ export class Sleeper {
     await this.#listenAgain();
     this.#state = 'awake';
     await this.#resumeSessions(0);
-    this.#fail(reasonOf(error));
+    this.#fail(messageOf(error));
   }
 
   get #isStopping(): boolean {
@@ -151,7 +152,7 @@ export class Sleeper {
       this.#fail(problem);
       return;
     }
-    const notReady = await this.#prepare().catch(reasonOf);
+    const notReady = await this.#prepare().catch(messageOf);
     if (notReady !== undefined) return this.#stayAwake(notReady);
     const awakeTime = new AwakeTime(clock);
     try {
@@ -285,8 +286,4 @@ export class Sleeper {
     this.#notBeforeMs = clock.monotonicMs() + retryMs;
     return retryMs;
   }
-}
-
-function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -7,6 +7,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Clock } from '../clock.ts';
 import { request } from '../http/node-http.ts';
 import type { MachineId } from '../session.ts';
+import { codeOf } from '../errors.ts';
 
 export interface SuspendTarget {
   readonly socketPath: string;
@@ -74,7 +75,7 @@ async function textOf(response: IncomingMessage): Promise<string> {
 }
 
 function describe(error: unknown, socketPath: string): string {
-  const code = (error as NodeJS.ErrnoException).code ?? 'unknown';
+  const code = codeOf(error) ?? 'unknown';
   if (code === 'ENOENT') return `there is no socket ${socketPath}`;
   if (code === 'EACCES') return `the user of the sidecar may not use the socket ${socketPath}`;
   return `the socket ${socketPath} fails: ${code}`;

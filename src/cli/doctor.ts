@@ -5,6 +5,7 @@ import { EXIT_CONFIG, EXIT_FAILURE } from '../app/lifecycle.ts';
 import { diagnose, type DiagnoseParts } from '../doctor/diagnose.ts';
 import { hasErrors, type Section } from '../doctor/report.ts';
 import { formatAll, formatJson, formatText } from '../doctor/report-format.ts';
+import { messageOf } from '../errors.ts';
 
 export const USAGE = `Usage: fly-affinity doctor [--config fly.toml] [--all | --json | --fix [--yes]]
 
@@ -113,6 +114,6 @@ function parseDoctorArguments(args: readonly string[]): DoctorArguments {
     if (isSure && !isFix) return { kind: 'mistake', message: '--yes needs --fix' };
     return { kind: 'diagnose', configFile, format: formatOf(values), isFix, isSure };
   } catch (error) {
-    return { kind: 'mistake', message: error instanceof Error ? error.message : String(error) };
+    return { kind: 'mistake', message: messageOf(error) };
   }
 }

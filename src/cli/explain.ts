@@ -5,13 +5,14 @@ import { print, reportMistake, type CommandContext } from './command.ts';
 import { formatExplanation } from './explanation.ts';
 import { INVALID_ID } from './sessions/arguments.ts';
 import { CommandFailed, exitCodeFor } from './sessions/backend.ts';
-import { adminUrlOf, codeOf, createSidecarClient, failureOf } from './sessions/sidecar-client.ts';
+import { adminUrlOf, createSidecarClient, failureOf } from './sessions/sidecar-client.ts';
 import { readFirstLine } from './sessions/streams.ts';
 import { parseToolConfig, type ToolConfig } from '../config/config.ts';
 import { httpOrigin, oneOf, valueOf } from '../config/parsers.ts';
 import { asObject, parseJson } from '../json.ts';
 import type { Explanation } from '../routing/explain.ts';
 import { parseTypedSessionId, type SessionId } from '../session.ts';
+import { codeOf, messageOf } from '../errors.ts';
 
 export const USAGE = `Usage: fly-affinity explain [-X METHOD] [-H 'NAME: VALUE']... [OPTIONS] PATH
 
@@ -60,8 +61,7 @@ export async function execute(args: readonly string[], parts: Parts): Promise<nu
     await print(parts.stdout, text);
     return 0;
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    parts.stderr.write(`fly-affinity explain: ${message}\n`);
+    parts.stderr.write(`fly-affinity explain: ${messageOf(error)}\n`);
     return exitCodeFor(error);
   }
 }

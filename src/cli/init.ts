@@ -8,6 +8,7 @@ import type { InitPlan } from '../init/plan.ts';
 import type { Refusal } from '../init/refusals.ts';
 import { STORES, type Store } from '../init/stores.ts';
 import { readVersion } from '../package.ts';
+import { messageOf } from '../errors.ts';
 
 export const USAGE = `Usage: fly-affinity init [--config fly.toml] [--store STORE] [--yes | --dry-run] [--remove]
 
@@ -149,7 +150,7 @@ function parseInitArguments(args: readonly string[]): Parsed {
     const mode = values['dry-run'] ? 'dry-run' : values.yes ? 'yes' : 'ask';
     return { kind: 'parsed', configFile: values.config, store, mode, isRemoval: values.remove };
   } catch (error) {
-    return mistake(error instanceof Error ? error.message : String(error));
+    return mistake(messageOf(error));
   }
 }
 

@@ -27,6 +27,7 @@ import type { ProcessContext } from '../app/sidecar-process.ts';
 import { parseToolConfig, type Environment, type ToolConfig } from '../config/config.ts';
 import { splitOwnerHint } from '../protocols/owner-hint.ts';
 import { parseTypedSessionId, sessionKeyOf, type SessionId, type SessionKey } from '../session.ts';
+import { codeOf, messageOf } from '../errors.ts';
 
 export { operands, USAGE };
 
@@ -49,14 +50,14 @@ export async function execute(args: readonly string[], parts: Parts): Promise<nu
     return await perform(parsed.command, parsed.where, parts);
   } catch (error) {
     if (isReaderGone(error)) return exitCodeOf('SIGPIPE');
-    printMessage(parts, error instanceof Error ? error.message : String(error));
+    printMessage(parts, messageOf(error));
     return exitCodeFor(error);
   }
 }
 
 /** As with `head`, which closes its input after some lines. */
 function isReaderGone(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'EPIPE';
+  return codeOf(error) === 'EPIPE';
 }
 
 async function perform(command: SessionsCommand, where: Where, parts: Parts): Promise<number> {

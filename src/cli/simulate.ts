@@ -14,6 +14,7 @@ import { requestLine } from '../simulator/records.ts';
 import { MIN_TTL_SECONDS, type ReplayCacheRule } from '../simulator/replay-cache.ts';
 import { startSimulation, type Simulation } from '../simulator/simulation.ts';
 import { SPREADS, type SpreadName } from '../simulator/spread.ts';
+import { messageOf } from '../errors.ts';
 
 interface SimulateArguments {
   readonly machineCount: number;
@@ -197,8 +198,4 @@ function productsOf(protocol: string): string {
 
 function nextSignal(): Promise<unknown> {
   return Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')]);
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -12,6 +12,7 @@ import { compare, type ComparisonOptions } from './try/compare.ts';
 import { EXIT_CONFIG, EXIT_FAILURE, collectSignals, exitCodeOf } from '../app/lifecycle.ts';
 import { integer, listeningPort, valueOf } from '../config/parsers.ts';
 import { InvalidSettings } from '../config/mistakes.ts';
+import { messageOf } from '../errors.ts';
 
 const MAX_MACHINES = 20;
 const MAX_SESSIONS = 100;
@@ -75,8 +76,7 @@ async function run(args: TryArguments, context: CommandContext): Promise<number>
     return exitCodeOf(await signals.nth(1));
   } catch (error) {
     if (stopping.signal.aborted) return exitCodeOf(await signals.nth(1));
-    const message = error instanceof Error ? error.message : String(error);
-    context.stderr.write(`fly-affinity try: ${message}\n`);
+    context.stderr.write(`fly-affinity try: ${messageOf(error)}\n`);
     return error instanceof InvalidSettings ? EXIT_CONFIG : EXIT_FAILURE;
   } finally {
     signals.stop();
@@ -138,6 +138,6 @@ function parseOptions(args: readonly string[]) {
       },
     }).values;
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    return messageOf(error);
   }
 }

@@ -1,6 +1,7 @@
 /** Bounded probes: a deadline for any operation, and one small HTTP request. */
 import { type IncomingMessage, request as httpRequest } from 'node:http';
 import type { Clock } from '../clock.ts';
+import { codeOf } from '../errors.ts';
 
 /**
  * Resolves to the result of `probe`, or to `onTimeout` after `limitMs`. The signal aborts in both
@@ -30,8 +31,7 @@ export async function withTimeout<Result>(
 
 /** The Node.js code of an error. Its message may hold a secret, so findings never show it. */
 export function errorCodeOf(error: unknown): string {
-  const isCoded = error instanceof Error && 'code' in error && typeof error.code === 'string';
-  return isCoded ? String(error.code) : 'unknown error';
+  return codeOf(error) ?? 'unknown error';
 }
 
 interface ProbeRequest {

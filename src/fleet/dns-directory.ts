@@ -22,6 +22,7 @@ import {
 } from './directory.ts';
 import type { NameResolver } from './dns-resolver.ts';
 import type { Liveness } from './liveness.ts';
+import { codeOf } from '../errors.ts';
 
 export interface DnsDirectoryOptions {
   readonly self: MachineId;
@@ -255,7 +256,8 @@ class DnsDirectory implements Directory {
     try {
       return await query(this.#options.resolver);
     } catch (cause) {
-      throw new ReadingError(`${name}: ${codeOf(cause)}`, { cause });
+      // A code of c-ares, https://nodejs.org/api/dns.html#error-codes.
+      throw new ReadingError(`${name}: ${codeOf(cause) ?? 'unknown error'}`, { cause });
     }
   }
 
@@ -277,10 +279,4 @@ class DnsDirectory implements Directory {
     this.#status = status;
     if (hasChanged) this.#options.onStatus?.(status);
   }
-}
-
-/** c-ares' code (`ENOTFOUND`, `ETIMEOUT`, ...), https://nodejs.org/api/dns.html#error-codes. */
-function codeOf(error: unknown): string {
-  if (!(error instanceof Error && 'code' in error)) return 'unknown error';
-  return typeof error.code === 'string' ? error.code : 'unknown error';
 }

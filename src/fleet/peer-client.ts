@@ -5,6 +5,7 @@ import type { Clock } from '../clock.ts';
 import { retry } from '../resilience.ts';
 import type { Peer } from './directory.ts';
 import { MAX_MESSAGE_BYTES } from './messages.ts';
+import { codeOf } from '../errors.ts';
 
 export interface PeerClient {
   /** Loads undici, so that the first post takes no longer than others. Rejects if that fails. */
@@ -172,7 +173,7 @@ function originOf({ host, port }: Peer): string {
 }
 
 function isConnectionLost(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && CONNECTION_LOST.has(String(error.code));
+  return CONNECTION_LOST.has(codeOf(error) ?? '');
 }
 
 /** `refused`: nothing listens at the port. */

@@ -10,6 +10,7 @@ import type { Clock } from '../clock.ts';
 import { retry } from '../resilience.ts';
 import { createRateLimitedReport, type Logger } from './log.ts';
 import type { TracingOptions } from './tracing.ts';
+import { codeOf } from '../errors.ts';
 
 export interface OtlpExporterParts {
   readonly clock: Clock;
@@ -131,13 +132,14 @@ export class OtlpExporter implements SpanExporter {
 /** A collector that refuses connections, or closes them, may be starting. */
 function isRetryable(error: unknown): boolean {
   if (error instanceof CollectorError) return RETRYABLE.has(error.status);
-  return error instanceof Error && 'code' in error && error.code !== 'UND_ERR_ABORTED';
+  const code = codeOf(error);
+  return code !== undefined && code !== 'UND_ERR_ABORTED';
 }
 
 /** A constant sentence, or that of the system: never what the collector has sent. */
 function reasonOf(error: unknown): { readonly code?: string; readonly reason: string } {
   if (!(error instanceof Error)) return { reason: 'unknown' };
-  const code = 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+  const code = codeOf(error);
   if (code === undefined) return { reason: error.message };
   // OpenSSL's own text names a line of its source.
   const isNoTls = code === 'ERR_SSL_WRONG_VERSION_NUMBER';

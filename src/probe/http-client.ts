@@ -1,6 +1,7 @@
 /** The HTTP client of the probes: every request on a connection of its own, so that any Machine may get it. */
 import { Agent, type Dispatcher } from 'undici';
 import type { Clock } from '../clock.ts';
+import { codeOf } from '../errors.ts';
 
 export interface ProbeClient {
   /** Where the app is: scheme, host and port. */
@@ -113,7 +114,7 @@ async function send(open: ProbeClient['open'], request: ProbeRequest): Promise<E
 }
 
 function noResponse(error: unknown, isTimeout: boolean, ms: number): NoResponse {
-  const code = codeOf(error);
+  const code = firstCodeOf(error);
   // Destroyed: the client was closed while it waited.
   if (isTimeout || code === 'UND_ERR_CONNECT_TIMEOUT' || code === 'UND_ERR_DESTROYED') {
     return { kind: 'no-response', why: 'timeout', code: 'timeout', ms };
@@ -123,10 +124,9 @@ function noResponse(error: unknown, isTimeout: boolean, ms: number): NoResponse 
 }
 
 /** Of several addresses that were tried, that of the first. */
-function codeOf(error: unknown): string {
-  if (error instanceof AggregateError) return codeOf(error.errors[0]);
-  const isCoded = error instanceof Error && 'code' in error && typeof error.code === 'string';
-  return isCoded ? String(error.code) : 'unknown error';
+function firstCodeOf(error: unknown): string {
+  if (error instanceof AggregateError) return firstCodeOf(error.errors[0]);
+  return codeOf(error) ?? 'unknown error';
 }
 
 interface StreamParts {

@@ -9,6 +9,7 @@ import {
   PROBE_USAGE,
   type ProbeArguments,
 } from '../probe-options.ts';
+import { messageOf } from '../../errors.ts';
 
 const MAX_SESSIONS = 200;
 const MAX_CALLS = 100;
@@ -93,7 +94,7 @@ function parseOptions(args: readonly string[]) {
   try {
     return parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true });
   } catch (error) {
-    return { mistake: error instanceof Error ? error.message : String(error) };
+    return { mistake: messageOf(error) };
   }
 }
 

@@ -16,9 +16,9 @@ import {
   type MergeCounts,
   withReadTimeout,
 } from '../../sessions/import.ts';
+import { codeOf } from '../../errors.ts';
 import { CommandFailed, type BackendParts, type SessionBackend } from './backend.ts';
 import {
-  codeOf,
   createSidecarClient,
   failureOf,
   RESPONSE_TIMEOUT_MS,
@@ -66,7 +66,7 @@ export function openSidecarBackend(
     }
   };
   // The sidecar may just have closed the connection. A merge can be repeated: it is idempotent.
-  const isRetryable = (error: unknown): boolean => BROKEN_CONNECTION.has(codeOf(error));
+  const isRetryable = (error: unknown): boolean => BROKEN_CONNECTION.has(codeOf(error) ?? '');
   const retries = { ...MERGE_RETRIES, isRetryable, clock, random };
   return {
     name: `the sidecar at ${url.origin}`,

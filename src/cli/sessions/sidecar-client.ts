@@ -4,6 +4,7 @@ import { text as readText } from 'node:stream/consumers';
 import { CommandFailed } from './backend.ts';
 import type { Clock } from '../../clock.ts';
 import type { ToolConfig } from '../../config/config.ts';
+import { codeOf, messageOf } from '../../errors.ts';
 
 /** More than a store takes to fail over; less, and an operator would not know that it is waiting. */
 export const RESPONSE_TIMEOUT_MS = 60_000;
@@ -40,7 +41,7 @@ export function createSidecarClient(url: URL, token: string, clock: Clock): Side
 
 function explain({ origin }: URL, error: unknown): Error {
   if (error instanceof CommandFailed) return error;
-  const reason = codeOf(error) || (error instanceof Error ? error.message : String(error));
+  const reason = codeOf(error) ?? messageOf(error);
   return CommandFailed.unavailable(`the sidecar at ${origin} does not respond (${reason})`, error);
 }
 
@@ -61,8 +62,4 @@ export async function failureOf(response: IncomingMessage): Promise<CommandFaile
   const [, message = ''] = /"(?:error|problem)":"([\w .:;,()/-]{1,200})"/.exec(text) ?? [];
   const why = message === '' ? '' : `: ${message}`;
   return CommandFailed.unavailable(`the sidecar responds ${response.statusCode}${why}`);
-}
-
-export function codeOf(error: unknown): string {
-  return error instanceof Error && 'code' in error ? String(error.code) : '';
 }

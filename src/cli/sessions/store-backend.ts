@@ -11,6 +11,7 @@ import { describeSqliteOpenFailure, prepareStorePath } from '../../store/sqlite/
 import { openFileStore } from '../../store/sqlite/file-store.ts';
 import { StoreError, type SessionStore } from '../../store/store.ts';
 import { CommandFailed, type BackendParts, type SessionBackend } from './backend.ts';
+import { codeOf } from '../../errors.ts';
 
 /** As many as Postgres takes in two round trips: a lookup must not take longer than half a second. */
 const MERGE_BATCH_SIZE = 400;
@@ -76,7 +77,7 @@ async function assertExists(
   if (url || mayCreate) return;
   const isMissing = await stat(path).then(
     () => false,
-    (error: unknown) => error instanceof Error && 'code' in error && error.code === 'ENOENT',
+    (error: unknown) => codeOf(error) === 'ENOENT',
   );
   if (isMissing) {
     const message = `there is no session store ${JSON.stringify(path)}; ${NAME_ANOTHER}`;

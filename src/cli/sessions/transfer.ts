@@ -12,6 +12,7 @@ import { formatDocument } from '../../sessions/document.ts';
 import { importSessions, type ImportResult, type ImportSummary } from '../../sessions/import.ts';
 import { StoreError } from '../../store/store.ts';
 import { EXIT_FAILURE, type SignalSource } from '../../app/lifecycle.ts';
+import { messageOf } from '../../errors.ts';
 
 interface TransferParts extends Streams, SignalHandling {
   readonly backend: SessionBackend;
@@ -52,7 +53,7 @@ async function writeFile(
     await replaceFile(file, chunks, parts);
   } catch (error) {
     if (error instanceof StoreError || error instanceof CommandFailed) throw error;
-    throw CommandFailed.file(`cannot write ${JSON.stringify(file)}: ${reasonOf(error)}`, error);
+    throw CommandFailed.file(`cannot write ${JSON.stringify(file)}: ${messageOf(error)}`, error);
   }
 }
 
@@ -62,7 +63,7 @@ export async function openSource(file: string | undefined, stdin: Readable): Pro
   try {
     return (await open(file)).createReadStream();
   } catch (error) {
-    throw CommandFailed.file(`cannot read ${JSON.stringify(file)}: ${reasonOf(error)}`, error);
+    throw CommandFailed.file(`cannot read ${JSON.stringify(file)}: ${messageOf(error)}`, error);
   }
 }
 
@@ -97,7 +98,7 @@ function describeEnd(ended: Exclude<ImportResult['ended'], { kind: 'complete' }>
   const { line } = ended;
   if (ended.kind === 'broken') return `line ${line} ${ended.problem}; the lines before it are done`;
   const next = 'import again: sessions that are already there stay as they are';
-  return `stopped at line ${line}: ${reasonOf(ended.cause)}; ${next}`;
+  return `stopped at line ${line}: ${messageOf(ended.cause)}; ${next}`;
 }
 
 function describeCounts(summary: ImportSummary): string {
@@ -108,10 +109,6 @@ function describeCounts(summary: ImportSummary): string {
     `${summary.conflicts} owned by another Machine`,
     `${summary.bad} bad ${summary.bad === 1 ? 'line' : 'lines'}`,
   ].join(', ');
-}
-
-function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 interface ProgressOptions {

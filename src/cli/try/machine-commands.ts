@@ -3,6 +3,7 @@ import type { MachineId } from '../../session.ts';
 import type { SimulatedMachine } from '../../simulator/machine.ts';
 import type { Undo } from '../../simulator/network.ts';
 import type { Simulation } from '../../simulator/simulation.ts';
+import { messageOf } from '../../errors.ts';
 
 interface MachineCommand {
   readonly summary: string;
@@ -37,7 +38,7 @@ export function createMachineCommands(
       try {
         return `Machine ${index + 1} ${await command.run(machine)}`;
       } catch (error) {
-        return error instanceof Error ? error.message : String(error);
+        return messageOf(error);
       }
     },
   };

@@ -7,6 +7,7 @@ import * as v from 'valibot';
 import { MAX_PAGE_TTL_MS } from '../../store/peer-pages.ts';
 import { isGeneration, isTtl, isWhole, parserOf } from '../messages.ts';
 import { MachineIdSchema } from '../../schemas.ts';
+import { messageOf } from '../../errors.ts';
 
 /** From the start of a page to the start of the next, in ms: a million bindings in about a minute. */
 const PAGE_MS = 60;
@@ -88,7 +89,7 @@ function isTemporary(error: unknown): boolean {
 
 function failed(error: unknown, signal: AbortSignal): ReadOutcome {
   if (signal.aborted) return { kind: 'stopped' };
-  return { kind: 'failed', reason: error instanceof Error ? error.message : String(error) };
+  return { kind: 'failed', reason: messageOf(error) };
 }
 
 /*

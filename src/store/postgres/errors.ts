@@ -1,5 +1,6 @@
 /** What Postgres's errors mean for a store: the documented table of categories. */
 import { StoreError, type StoreErrorCode } from '../store.ts';
+import { codeOf } from '../../errors.ts';
 
 /**
  * By SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html), of which the first
@@ -76,8 +77,7 @@ export function isConnectionLost(error: unknown): boolean {
 
 /** The SQLSTATE, or Node's code; empty if there is none. */
 export function postgresCodeOf(error: unknown): string {
-  const isCoded = error instanceof Error && 'code' in error && typeof error.code === 'string';
-  return isCoded ? String(error.code) : '';
+  return codeOf(error) ?? '';
 }
 
 function entryOf(error: unknown): { readonly category: StoreErrorCode; readonly why: string } {

@@ -5,6 +5,7 @@
 import { ErrorReply } from 'redis';
 import { StoreError } from '../store.ts';
 import type { StoreErrorCode } from '../store.ts';
+import { codeOf, messageOf } from '../../errors.ts';
 
 /**
  * By the first word of the server's response
@@ -92,8 +93,7 @@ export function isReply(error: unknown): boolean {
 export function redisCodeOf(error: unknown): string {
   if (!(error instanceof Error)) return '';
   if (isReply(error)) return firstWord(error.message);
-  if ('code' in error && typeof error.code === 'string') return error.code;
-  return error.constructor.name;
+  return codeOf(error) ?? error.constructor.name;
 }
 
 function firstWord(message: string): string {
@@ -124,10 +124,6 @@ const PLACE_BEFORE_REDIS_7 = /^ERR Error running script \(call to \w+\): (@user_
 /** Removes the place in the script: it does not say what has failed. */
 function withoutPlace(message: string): string {
   return message.replace(PLACE, '').replace(PLACE_BEFORE_REDIS_7, '');
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** The problem, with the server and the remedy. Keeps the code. */

@@ -34,6 +34,7 @@ import { StoreError, type LocalStore, type StoreErrorCode } from '../store.ts';
 import { constants } from 'node:fs';
 import { access, mkdir, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
+import { messageOf } from '../../errors.ts';
 
 /** `path` is that of the database file; missing directories are created. */
 export interface SqliteStoreOptions extends Omit<FileStoreOptions, 'onClosedDamaged'> {
@@ -92,10 +93,13 @@ function makeWay(
     const quarantined = quarantineFile(path, files, clock.now());
     if (quarantined !== undefined) onError?.(describeQuarantined(path, quarantined, why));
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new StoreError('fatal', `${why.message}, and it could not be quarantined: ${reason}`, {
-      cause,
-    });
+    throw new StoreError(
+      'fatal',
+      `${why.message}, and it could not be quarantined: ${messageOf(cause)}`,
+      {
+        cause,
+      },
+    );
   }
 }
 
@@ -195,8 +199,4 @@ function unusable(
   return new StoreError(code, `session store ${JSON.stringify(path)}: ${found}; ${advice}`, {
     cause,
   });
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
