@@ -86,7 +86,7 @@ test('each link of the documentation leads to a file', async () => {
 /** With or without its folder; `NAME.test.ts` stands for any. */
 const NAMED_FILE = /`(?:\.\.\/)*((?!NAME)\w[\w./-]*\.ts)`/g;
 
-test('each file that a README of src or test names is there', async () => {
+test('each file that a README or a comment of src or test names is there', async () => {
   const folders = await Promise.all(
     ['src', 'test'].map(async (folder) => {
       const files = await readdir(new URL(`${folder}/`, ROOT), { recursive: true });
@@ -95,7 +95,8 @@ test('each file that a README of src or test names is there', async () => {
   );
   const paths = folders.flat();
   const missing: string[] = [];
-  for (const page of [...(await pages()), 'test/README.md']) {
+  const code = paths.filter((path) => path.endsWith('.ts')).map((path) => path.slice(1));
+  for (const page of [...(await pages()), 'test/README.md', ...code]) {
     const text = await readFile(new URL(page, ROOT), 'utf8');
     for (const [, name = ''] of text.matchAll(NAMED_FILE)) {
       if (!paths.some((path) => path.endsWith(`/${name}`))) missing.push(`${page}: ${name}`);

@@ -1,7 +1,7 @@
 /**
  * The most recently read or written bindings, so that a session in use costs no read. It knows
  * nothing about other processes: `sqlite/reader.ts` says whether an entry is fresh for the file,
- * and `remote-cache.ts` for a database that a fleet shares.
+ * and `remote-store.ts` for a database that a fleet shares.
  */
 import type { SessionKey } from '../session.ts';
 
