@@ -1,12 +1,12 @@
 /** The cards of the status page: decisions, protocols, store, events. */
 import { formatDuration } from '../duration.ts';
-import { kindOfProtocol, NO_PROTOCOL, type CountSample } from '../observability/metrics.ts';
+import { kindOfProtocol, NO_PROTOCOL, sumOf, type CountSample } from '../observability/metrics.ts';
 import type { RecentEvent } from '../observability/recent-events.ts';
 import { presetOf, PRESETS } from '../protocols/presets.ts';
 import type { DecisionKind } from '../routing/decision.ts';
 import { html, type Html } from './html.ts';
 import type { Status } from './status.ts';
-import { formatCount, formatTime, sumOf } from './status-page-format.ts';
+import { formatCount, formatTime } from './status-page-format.ts';
 
 const DECISIONS: Readonly<Record<DecisionKind, string>> = {
   local: 'served by the app here',

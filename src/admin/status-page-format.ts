@@ -1,9 +1,5 @@
 /** Numbers and times as the status page shows them. */
 
-export function sumOf(samples: readonly { readonly count: number }[]): number {
-  return samples.reduce((sum, { count }) => sum + count, 0);
-}
-
 export function formatCount(count: number): string {
   return count.toLocaleString('en-US');
 }

@@ -9,7 +9,8 @@ import {
   sessionEventsCard,
   storeCard,
 } from './status-page-cards.ts';
-import { formatCount, formatRate, formatTime, sumOf } from './status-page-format.ts';
+import { sumOf } from '../observability/metrics.ts';
+import { formatCount, formatRate, formatTime } from './status-page-format.ts';
 import { problemsOf } from './status-problems.ts';
 import type { Status } from './status.ts';
 

@@ -6,7 +6,7 @@ import type { Config, StoreConfig } from '../config/config.ts';
 import type { Directory } from '../fleet/directory.ts';
 import type { Liveness } from '../fleet/liveness.ts';
 import { reportMachines } from '../fleet/machine-reports.ts';
-import { kindOfProtocol, type CountSample, type Metrics } from '../observability/metrics.ts';
+import { kindOfProtocol, sumOf, type Metrics } from '../observability/metrics.ts';
 import type { RecentEvent, RecentEvents } from '../observability/recent-events.ts';
 import { readVersion } from '../package.ts';
 import type { NotAccepting } from '../routing/decision.ts';
@@ -140,10 +140,6 @@ function withoutDetail(status: Status): Status {
 
 function open(event: RecentEvent): RecentEvent {
   return { ...event, detail: '' };
-}
-
-function sumOf(samples: readonly CountSample[]): number {
-  return samples.reduce((sum, { count }) => sum + count, 0);
 }
 
 /** Without the password of a database. */

@@ -4,10 +4,9 @@ import { parseArgs } from 'node:util';
 import { print, reportMistake, type CommandContext } from './command.ts';
 import { formatExplanation } from './explanation.ts';
 import { INVALID_ID } from './sessions/arguments.ts';
-import { CommandFailed, exitCodeFor } from './sessions/backend.ts';
+import { CommandFailed, exitCodeFor, readToolConfig } from './sessions/backend.ts';
 import { adminUrlOf, createSidecarClient, failureOf } from './sessions/sidecar-client.ts';
 import { readFirstLine } from './sessions/streams.ts';
-import { parseToolConfig, type ToolConfig } from '../config/config.ts';
 import { httpOrigin, oneOf, valueOf } from '../config/parsers.ts';
 import { asObject, parseJson } from '../json.ts';
 import type { Explanation } from '../routing/explain.ts';
@@ -149,7 +148,7 @@ const ID_MARK = '{id}';
 
 /** Rejects with a message for the operator. */
 async function explain(given: ExplainArguments, parts: Parts): Promise<Explanation> {
-  const config = readConfig(parts);
+  const config = readToolConfig(parts.env);
   const { adminToken: token } = config;
   if (token === undefined) throw CommandFailed.settings(NO_TOKEN);
   const url = given.adminUrl ?? (config.adminPort === 0 ? undefined : adminUrlOf(config));
@@ -170,12 +169,6 @@ async function explain(given: ExplainArguments, parts: Parts): Promise<Explanati
   } finally {
     client.close();
   }
-}
-
-function readConfig({ env }: Parts): ToolConfig {
-  const parsed = parseToolConfig(env);
-  if ('config' in parsed) return parsed.config;
-  throw CommandFailed.settings(parsed.mistakes.join('; '));
 }
 
 const NO_TOKEN =

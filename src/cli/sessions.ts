@@ -13,6 +13,7 @@ import {
 import {
   CommandFailed,
   exitCodeFor,
+  readToolConfig,
   type BackendParts,
   type SessionBackend,
 } from './sessions/backend.ts';
@@ -24,7 +25,7 @@ import { printMessage, readFirstLine, type Streams } from './sessions/streams.ts
 import { exportSessions, importFrom, openSource } from './sessions/transfer.ts';
 import { exitCodeOf } from '../app/lifecycle.ts';
 import type { ProcessContext } from '../app/sidecar-process.ts';
-import { parseToolConfig, type Environment, type ToolConfig } from '../config/config.ts';
+import type { Environment, ToolConfig } from '../config/config.ts';
 import { splitOwnerHint } from '../protocols/owner-hint.ts';
 import { parseTypedSessionId, sessionKeyOf, type SessionId, type SessionKey } from '../session.ts';
 import { codeOf, messageOf } from '../errors.ts';
@@ -128,7 +129,7 @@ async function openBackend(
   env: Environment,
   parts: BackendParts,
 ): Promise<SessionBackend> {
-  const config = readConfig(env);
+  const config = readToolConfig(env);
   switch (where.kind) {
     case 'default':
       return openDefault(config, parts);
@@ -144,12 +145,6 @@ async function openBackend(
 }
 
 const NAMED = { isEnabled: true, url: undefined } as const;
-
-function readConfig(env: Environment): ToolConfig {
-  const parsed = parseToolConfig(env);
-  if ('config' in parsed) return parsed.config;
-  throw CommandFailed.settings(parsed.mistakes.join('; '));
-}
 
 async function openDefault(config: ToolConfig, parts: BackendParts): Promise<SessionBackend> {
   const { adminToken, adminPort, store } = config;

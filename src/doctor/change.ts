@@ -25,6 +25,14 @@ export function valueAt(values: unknown, path: ValuePath): unknown {
   }, values);
 }
 
+/** A value with the tables and lists that lead to it. */
+export function nested(path: ValuePath, value: Value): Value {
+  return path.reduceRight<Value>(
+    (inner, key) => (typeof key === 'number' ? [inner] : { [key]: inner }),
+    value,
+  );
+}
+
 /** A copy with the changes made. */
 export function withChanges<Values>(values: Values, changes: readonly Change[]): Values {
   return changes.reduce<unknown>(

@@ -5,7 +5,7 @@
  * POST /v1/ask       {from, questions: [{key, claim?}]}  ->  {machine, answers: {<key>: claim | "no" | "unknown"}}
  * POST /v1/announce  {from, bindings: [{key, claim}]}    ->  {machine, answers: {<key>: claim | "unknown"}}
  * POST /v1/status    {from, status}                      ->  {machine, status}
- * POST /v1/bindings  see `join/messages.ts`
+ * POST /v1/bindings  see `join/reader.ts`
  * claim              {generation, origin, createdAt, ttlMs, isPending?}
  * status             {version, takesSessions, region?, isAsleep?, sleepers?}
  * ```
@@ -18,6 +18,7 @@
  * status messages responds 404 to them.
  */
 import * as v from 'valibot';
+import { parseJson } from '../json.ts';
 import { MachineIdSchema, SessionKeySchema } from '../schemas.ts';
 import type { MachineId, SessionKey } from '../session.ts';
 
@@ -125,18 +126,10 @@ export function parserOf<const Schema extends v.GenericSchema>(
   schema: Schema,
 ): (text: string) => v.InferOutput<Schema> | undefined {
   return (text) => {
+    // No schema accepts undefined, so the sender gets 400, or counts as unresponsive.
     const parsed = v.safeParse(schema, parseJson(text), { abortEarly: true });
     return parsed.success ? parsed.output : undefined;
   };
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    // No schema accepts undefined, so the sender gets 400, or counts as unresponsive.
-    return undefined;
-  }
 }
 
 export const formatAsk: (message: AskMessage) => string = JSON.stringify;

@@ -1,5 +1,5 @@
 /** Sets and removes values in the text of a JSON file; all other characters stay. */
-import type { Change, Value, ValuePath } from '../doctor/change.ts';
+import { nested, type Change, type Value, type ValuePath } from '../doctor/change.ts';
 import { endOfLine } from './marks.ts';
 
 interface JsonNode {
@@ -46,13 +46,6 @@ function cut(text: string, { members }: JsonNode, member: Member): string {
   const after = members[index + 1];
   if (before) return text.slice(0, before.node.end) + text.slice(member.node.end);
   return text.slice(0, member.start) + text.slice(after?.start ?? member.node.end);
-}
-
-function nested(path: ValuePath, value: Value): Value {
-  return path.reduceRight<Value>(
-    (inner, key) => (typeof key === 'number' ? [inner] : { [key]: inner }),
-    value,
-  );
 }
 
 function insert(text: string, node: JsonNode, key: string | number, value: Value): string {

@@ -1,7 +1,7 @@
 /** Sets a value in the text of a YAML file; all other characters stay. */
 import { isCollection, isPair, isScalar, isSeq, parseDocument, stringify } from 'yaml';
 import type { Node, Pair, YAMLMap, YAMLSeq } from 'yaml';
-import { isTable, type Change, type Value, type ValuePath } from '../doctor/change.ts';
+import { isTable, nested, type Change, type Value, type ValuePath } from '../doctor/change.ts';
 import { CannotEdit } from './cannot-edit.ts';
 import { ADDED, endOfLine, withChangedValue } from './marks.ts';
 
@@ -23,14 +23,6 @@ export function setInYaml(text: string, change: Change): string {
   const changed = withChangedValue(text, { start, end }, scalar(value));
   if (changed === undefined || !isScalar(node)) throw new CannotEdit(path, 'it is no plain value');
   return changed;
-}
-
-/** `path`: begins with the key to insert. */
-function nested(path: ValuePath, value: Value): Value {
-  return path.reduceRight<Value>(
-    (inner, key) => (typeof key === 'number' ? [inner] : { [key]: inner }),
-    value,
-  );
 }
 
 function insert(text: string, parent: unknown, path: ValuePath, value: Value): string {

@@ -26,3 +26,7 @@ function formatValue(value: unknown): string {
     return String(value);
   }
 }
+
+export function shorten(text: string, maxCharacters: number): string {
+  return text.length > maxCharacters ? `${text.slice(0, maxCharacters)}…` : text;
+}

@@ -171,6 +171,10 @@ export interface CountSample {
   readonly count: number;
 }
 
+export function sumOf(samples: readonly CountSample[]): number {
+  return samples.reduce((sum, { count }) => sum + count, 0);
+}
+
 export interface Metrics extends Recorders {
   /** The counts of a counter so far, without most that are 0; empty for a histogram. */
   readonly counts: (name: keyof typeof RECORDED) => readonly CountSample[];

@@ -4,6 +4,7 @@
  */
 import type { Clock } from '../clock.ts';
 import { describeError, type Logger } from './log.ts';
+import { shorten } from './log-text.ts';
 import { kindOfProtocol } from './metrics.ts';
 
 const LEVELS = ['info', 'warn', 'error', 'fatal'] as const;
@@ -117,8 +118,4 @@ function textOf(name: string, value: unknown): string {
   const text = String(value);
   if (name === 'session') return text.slice(0, SHOWN_KEY_DIGITS);
   return shorten(name === 'protocol' ? kindOfProtocol(text) : text, MAX_VALUE_CHARACTERS);
-}
-
-function shorten(text: string, maxCharacters: number): string {
-  return text.length > maxCharacters ? `${text.slice(0, maxCharacters)}…` : text;
 }

@@ -3,6 +3,7 @@
  * hand-written formatter would take 0.2.
  */
 import type { Logger } from '../observability/log.ts';
+import { shorten } from '../observability/log-text.ts';
 import type { RequestHead } from '../protocols/heads.ts';
 import type { PathMask } from '../protocols/id-locations.ts';
 import type { DecisionKind, Why } from '../routing/decision.ts';
@@ -84,8 +85,4 @@ function pathOf(target: string): string {
   const authorityStart = path.indexOf('://') + 3;
   const pathStart = authorityStart < 3 ? -1 : path.indexOf('/', authorityStart);
   return pathStart === -1 ? '*' : path.slice(pathStart);
-}
-
-function shorten(text: string, maxCharacters: number): string {
-  return text.length > maxCharacters ? `${text.slice(0, maxCharacters)}…` : text;
 }

@@ -1,6 +1,8 @@
 /** Where a command reads and writes sessions: behind a running sidecar, or in the store itself. */
 import { EXIT_CONFIG, EXIT_FAILURE, EXIT_UNAVAILABLE, EXIT_USAGE } from '../../app/lifecycle.ts';
 import type { Clock } from '../../clock.ts';
+import { parseToolConfig, type ToolConfig } from '../../config/config.ts';
+import type { Environment } from '../../config/environment.ts';
 import type { Binding, MachineId, SessionKey } from '../../session.ts';
 import type { MergeCounts } from '../../sessions/import.ts';
 import type { Selection } from '../../sessions/document.ts';
@@ -59,4 +61,11 @@ export class CommandFailed extends Error {
 export function exitCodeFor(error: unknown): number {
   if (error instanceof CommandFailed) return error.exitCode;
   return error instanceof StoreError ? EXIT_UNAVAILABLE : EXIT_FAILURE;
+}
+
+/** Throws what is wrong with the settings. */
+export function readToolConfig(env: Environment): ToolConfig {
+  const parsed = parseToolConfig(env);
+  if ('config' in parsed) return parsed.config;
+  throw CommandFailed.settings(parsed.mistakes.join('; '));
 }
