@@ -2,7 +2,7 @@
  * Where an app reveals the ids that it mints into URLs: the `from` of an entry in `SESSION_PROTOCOLS`, such as
  * `path:^/api/kernels/([^/]+) from json:/id,location`.
  */
-import { parsePointer, readJsonId } from './json-id.ts';
+import { mayHoldJsonId, parsePointer, readJsonId } from './json-id.ts';
 import { JSON_TYPE, type RequestHead } from './heads.ts';
 import type { Discovery, IdLocation } from './protocol.ts';
 
@@ -87,7 +87,12 @@ function jsonDiscoveries(pointer: readonly string[]): readonly Discovery[] {
       begin: /[\s{[]/,
       read,
     },
-    { from: 'sse-message', mayRevealId: createsSomething, read },
+    {
+      from: 'sse-message',
+      mayRevealId: createsSomething,
+      mayHold: (text) => mayHoldJsonId(text, pointer),
+      read,
+    },
   ];
 }
 

@@ -19,7 +19,42 @@ export function parsePointer(text: string): readonly string[] | undefined {
  * document ends before it, or has another value there. `text`: one character a byte.
  */
 export function readJsonId(text: string, pointer: readonly string[]): string | undefined {
-  if (isAbsent(text, pointer)) return undefined;
+  return readJsonIds(text, [pointer])[0];
+}
+
+/** The ids at all of these pointers that are there. */
+export function readJsonIds(
+  text: string,
+  pointers: readonly (readonly string[])[],
+): readonly string[] {
+  const mayHold = createNameCheck(text);
+  return pointers.flatMap((pointer) => (mayHold(pointer) ? (readId(text, pointer) ?? []) : []));
+}
+
+/** A quick check: whether one of the documents in this text, the last of them cut off, may have an id there. */
+export function mayHoldJsonId(text: string, pointer: readonly string[]): boolean {
+  return createNameCheck(text)(pointer);
+}
+
+/**
+ * Whether the text has the names of a pointer: a search is many times as fast as reading a long document to its end.
+ * It begins behind the quote, as V8 looks for the first character, and JSON is full of quotes. Pointers share names.
+ */
+function createNameCheck(text: string): (pointer: readonly string[]) => boolean {
+  const found = new Map<string, boolean>();
+  let isEscaped: boolean | undefined;
+  const isAbsent = (name: string): boolean => {
+    const isHere = found.get(name) ?? text.includes(`${name}"`);
+    found.set(name, isHere);
+    return !isHere;
+  };
+  return (pointer) => {
+    const missing = pointer.findLast((part) => PLAIN_NAME.test(part) && isAbsent(part));
+    return missing === undefined || (isEscaped ??= text.includes(ESCAPE));
+  };
+}
+
+function readId(text: string, pointer: readonly string[]): string | undefined {
   const bytes = Buffer.from(text, 'latin1');
   const at = findValue(bytes, skipBlanks(bytes, 0), pointer, 0);
   if (at === undefined) return undefined;
@@ -28,15 +63,6 @@ export function readJsonId(text: string, pointer: readonly string[]): string | u
   const value = valueOf(bytes, at, end);
   if (typeof value === 'string') return Buffer.from(value, 'utf8').toString('latin1');
   return typeof value === 'number' ? text.slice(at, end) : undefined;
-}
-
-/**
- * A search for a name is many times as fast as reading a long document to its end. It begins behind the quote, as V8
- * looks for the first character, and JSON is full of quotes.
- */
-function isAbsent(text: string, pointer: readonly string[]): boolean {
-  const missing = pointer.findLast((part) => PLAIN_NAME.test(part) && !text.includes(`${part}"`));
-  return missing !== undefined && !text.includes(ESCAPE);
 }
 
 /** A number may be an index. */

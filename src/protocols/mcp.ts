@@ -7,6 +7,7 @@
 import { asObject, asText, parseJson } from '../json.ts';
 import type { RequestHead } from './heads.ts';
 import { createHeaderReader } from './id-locations.ts';
+import { mayHoldJsonId } from './json-id.ts';
 import { CONFLICT, type IdReading, type Protocol } from './protocol.ts';
 
 /** The first MCP revision without sessions (changelog of 2026-07-28, SEP-2567). Revisions are dates. */
@@ -47,7 +48,12 @@ export const MCP_TASKS: Protocol = {
       begin: /[\s{]/,
       read: readTaskOfMessage,
     },
-    { from: 'sse-message', mayRevealId: mayCreateTask, read: readTaskOfMessage },
+    {
+      from: 'sse-message',
+      mayRevealId: mayCreateTask,
+      mayHold: (text) => mayHoldJsonId(text, ['result', 'taskId']),
+      read: readTaskOfMessage,
+    },
   ],
   errorForm: 'mcp-task',
   endsBy: 'expiry',

@@ -1,13 +1,14 @@
 /** Servers of language models and demos of them: Gradio, OpenAI's Responses, caches of prompts. */
 import { JSON_TYPE } from './heads.ts';
-import { readJsonId } from './json-id.ts';
+import { mayHoldJsonId, readJsonId, readJsonIds } from './json-id.ts';
 import type { BodyDiscovery, Protocol } from './protocol.ts';
-import { isOfForm, readAll } from './url-sessions.ts';
+import { isOfForm } from './url-sessions.ts';
 
 const COMMON = { errorForm: 'problem', endsBy: 'expiry', isMcp: false } as const;
 const JSON_BODY = { contentType: JSON_TYPE, begin: /[\s{]/ } as const;
 
 const EVENT_ID = '[\\w-]{16,64}';
+const isEventId = isOfForm(EVENT_ID);
 
 /**
  * Gradio: a page's `session_hash` names its state and the queue of its events. A call of the API gets an
@@ -51,7 +52,7 @@ const GRADIO_CALL: Protocol = {
       mark: '/call/',
       mayRevealId: ({ method, target }) =>
         method === 'POST' && /\/call\/(?:v2\/)?[^/?]+\/?(?:\?|$)/.test(target),
-      read: (body) => readAll(body, [['event_id']]).filter(isOfForm(EVENT_ID)),
+      read: (body) => readJsonIds(body, [['event_id']]).filter(isEventId),
     },
   ],
 };
@@ -65,6 +66,8 @@ export const GRADIO_SHAPE: readonly Protocol[] = [
 ];
 
 const RESPONSE_PREFIX = 'resp_';
+/** In the first event of a stream. */
+const RESPONSE_ID = ['response', 'id'];
 
 const createsResponse: BodyDiscovery['mayRevealId'] = ({ method, target }) =>
   method === 'POST' && /\/responses\/?(?:\?|$)/.test(target);
@@ -99,7 +102,8 @@ export const RESPONSES: Protocol = {
       mark: '/responses',
       withinSession: true,
       mayRevealId: createsResponse,
-      read: (data) => asResponseId(readJsonId(data, ['response', 'id'])),
+      mayHold: (text) => mayHoldJsonId(text, RESPONSE_ID),
+      read: (data) => asResponseId(readJsonId(data, RESPONSE_ID)),
     },
   ],
 };

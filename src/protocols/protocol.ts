@@ -123,6 +123,11 @@ export interface MessageDiscovery {
   readonly mayRevealId: (request: RequestHead) => boolean;
   /** Also where the request carries an id of the protocol itself: a session begins others. */
   readonly withinSession?: true;
+  /**
+   * A quick check of the beginning of a stream: whether one of the events in it may have an id. One character a byte.
+   * Must not throw.
+   */
+  readonly mayHold: (text: string) => boolean;
   /** Of the data of one event. One character a byte. Must not throw. */
   readonly read: (data: string) => Revealed;
 }

@@ -3,7 +3,7 @@ import { JSON_OR_TEXT_TYPE, type RequestHead } from './heads.ts';
 import { createReader, pathOf } from './id-locations.ts';
 import type { IdReading, Protocol } from './protocol.ts';
 import { decodeQueryText } from './query.ts';
-import { readAll } from './url-sessions.ts';
+import { readJsonIds } from './json-id.ts';
 
 const readSeat = createReader({ in: 'query', name: 'sessionId', mayCarryHint: false });
 const readRoomName = createReader({ in: 'query', name: 'room', mayCarryHint: false });
@@ -31,7 +31,7 @@ export const COLYSEUS: Protocol = {
       mayRevealId: ({ method, target }) => method === 'POST' && target.includes('/matchmake/'),
       contentType: JSON_OR_TEXT_TYPE,
       begin: /[\s{]/,
-      read: (body) => readAll(body, [['sessionId'], ['roomId'], ['room', 'roomId']]),
+      read: (body) => readJsonIds(body, [['sessionId'], ['roomId'], ['room', 'roomId']]),
     },
   ],
   errorForm: 'problem',

@@ -10,10 +10,9 @@ import {
   NO_IDS,
   readIdsOf,
   type BodyInspector,
-  type IdsReader,
   type InspectedChunk,
 } from './body-inspector.ts';
-import type { DiscoveredId } from './protocol.ts';
+import type { DiscoveredId, MessageDiscovery, Protocol } from './protocol.ts';
 import { parseSseField } from './sse-lines.ts';
 
 const LF = 0x0a;
@@ -22,8 +21,13 @@ const FIRST_OF_DATA = 0x64;
 /** A byte order mark may come first, one character a byte. */
 const BYTE_ORDER_MARK = /^\xef\xbb\xbf/;
 
+export interface MessageIdsReader {
+  readonly protocol: Protocol;
+  readonly discovery: Pick<MessageDiscovery, 'mayHold' | 'read'>;
+}
+
 export class SseMessageInspector implements BodyInspector {
-  readonly #readers: readonly IdsReader[];
+  readonly #readers: readonly MessageIdsReader[];
   #held = NO_BYTES;
   /** Where the last line begins in the held bytes. */
   #lineAt = 0;
@@ -34,7 +38,7 @@ export class SseMessageInspector implements BodyInspector {
   #data: string[] = [];
   #isDone = false;
 
-  constructor(readers: readonly IdsReader[]) {
+  constructor(readers: readonly MessageIdsReader[]) {
     this.#readers = readers;
   }
 
@@ -44,12 +48,19 @@ export class SseMessageInspector implements BodyInspector {
     const bytes = held === 0 ? chunk : Buffer.concat([this.#held, chunk]);
     const until = Math.min(bytes.length, held + MAX_HELD_BYTES - this.#inspectedBytes);
     this.#inspectedBytes += until - held;
+    // A stream that the app writes at once is not read line by line for an id that it does not have.
+    if (until < bytes.length && !this.#mayHold(bytes, until)) return this.#finish(bytes);
     const read = this.#readLines(bytes, held, until);
     if (read.discovered.length > 0) return this.#finish(bytes, read.discovered);
     if (until < bytes.length) return this.#finish(bytes);
     this.#held = Uint8Array.from(bytes.subarray(read.outUntil));
     this.#lineAt -= read.outUntil;
     return inspected(bytes.subarray(0, read.outUntil), NO_IDS, false);
+  }
+
+  #mayHold(bytes: Uint8Array, until: number): boolean {
+    const text = Buffer.from(bytes.buffer, bytes.byteOffset, until).toString('latin1');
+    return this.#readers.some(({ discovery }) => discovery.mayHold(text));
   }
 
   /** Reads the lines that end from `from` on. What comes before `outUntil` can't reveal an id any more. */

@@ -4,7 +4,7 @@
  */
 import { headerMatches, headerValue, JSON_TYPE, type RequestHead } from './heads.ts';
 import { pathOf } from './id-locations.ts';
-import { readJsonId } from './json-id.ts';
+import { readJsonIds } from './json-id.ts';
 import { OWN_PARAMETER, readOwnParameter } from './own-parameter.ts';
 import type { Protocol } from './protocol.ts';
 import { decodeQueryText } from './query.ts';
@@ -49,6 +49,7 @@ export const SOCKJS_SHAPE = sockJs('/\\d{3}/(\\w{8,36})/');
 
 /** A UUID. */
 const JUPYTER_ID = '[0-9a-f]{8}-[0-9a-f-]{27}';
+const isJupyterId = isOfForm(JUPYTER_ID);
 
 /**
  * Jupyter Server's REST API and kernel sockets. A session names a kernel, so one response reveals two ids. The
@@ -74,7 +75,7 @@ export const JUPYTER: Protocol = {
       mayRevealId: ({ method, target }) =>
         (method === 'POST' && /\/api\/(?:kernels|sessions)\/?(?:\?|$)/.test(target)) ||
         (method === 'PATCH' && target.includes('/api/sessions/')),
-      read: (body) => readAll(body, [['id'], ['kernel', 'id']]).filter(isOfForm(JUPYTER_ID)),
+      read: (body) => readJsonIds(body, [['id'], ['kernel', 'id']]).filter(isJupyterId),
     },
   ],
   endsBy: 'delete',
@@ -82,6 +83,7 @@ export const JUPYTER: Protocol = {
 };
 
 const WEBDRIVER_ID = '[\\w-]{16,64}';
+const isWebDriverId = isOfForm(WEBDRIVER_ID);
 const WEBDRIVER_SESSION = new RegExp(`(?:^|/)session/(${WEBDRIVER_ID})(?:/|$)`, 'd');
 
 /** W3C WebDriver ("New Session"), and the older JSON wire protocol. */
@@ -97,9 +99,9 @@ export const WEBDRIVER: Protocol = {
       mayRevealId: ({ method, target }) =>
         method === 'POST' && /(?:^|\/)session\/?(?:\?|$)/.test(target),
       read: (body) =>
-        readAll(body, [['value', 'sessionId'], ['sessionId']])
+        readJsonIds(body, [['value', 'sessionId'], ['sessionId']])
           .slice(0, 1)
-          .filter(isOfForm(WEBDRIVER_ID)),
+          .filter(isWebDriverId),
     },
   ],
   errorForm: 'webdriver',
@@ -195,11 +197,6 @@ export const WHIP: Protocol = {
   ],
   endsBy: 'delete',
 };
-
-/** The ids at all of these pointers that are there. */
-export function readAll(body: string, pointers: readonly (readonly string[])[]): readonly string[] {
-  return pointers.flatMap((pointer) => readJsonId(body, pointer) ?? []);
-}
 
 /**
  * Requests name only ids of that form. Other apps reveal others under the same URL, such as the numbers of their

@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { parsePointer, readJsonId } from '../../src/protocols/json-id.ts';
+import {
+  mayHoldJsonId,
+  parsePointer,
+  readJsonId,
+  readJsonIds,
+} from '../../src/protocols/json-id.ts';
 import { MAX_BODY_BYTES } from '../../src/protocols/request-ids.ts';
 import { cpuMsOf } from '../support/cpu.ts';
 
@@ -109,6 +114,10 @@ test('in any document it finds what a parser finds, and in its beginning that or
       assert.equal(id, expected(value, pointer));
       const fromBeginning = readJsonId(json.slice(0, cut % (json.length + 1)), pointer);
       assert.ok(fromBeginning === undefined || fromBeginning === id);
+      assert.ok(id === undefined || mayHoldJsonId(`{}\n${json}{`, pointer));
+      const others = [pointer.slice(-1), pointer, ['id']];
+      const each = others.flatMap((other) => readJsonId(json, other) ?? []);
+      assert.deepEqual(readJsonIds(json, others), each);
     }),
     { numRuns: 5_000 },
   );

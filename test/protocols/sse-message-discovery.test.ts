@@ -2,19 +2,22 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import type { IdsReader } from '../../src/protocols/body-inspector.ts';
 import { MAX_HELD_BYTES } from '../../src/protocols/body-inspector.ts';
-import { readJsonId } from '../../src/protocols/json-id.ts';
-import { SseMessageInspector } from '../../src/protocols/sse-message-discovery.ts';
+import {
+  SseMessageInspector,
+  type MessageIdsReader,
+} from '../../src/protocols/sse-message-discovery.ts';
 import { cutText, passBody } from './bodies.ts';
 import { protocolsOf } from './heads.ts';
 
 const [protocol] = protocolsOf('responses');
 assert.ok(protocol);
-const READERS: readonly IdsReader[] = [
-  { protocol, discovery: { read: (text) => readJsonId(text, ['response', 'id']) } },
-];
+const discovery = protocol.discoveries.find(({ from }) => from === 'sse-message');
+assert.ok(discovery?.from === 'sse-message');
+const READERS: readonly MessageIdsReader[] = [{ protocol, discovery }];
 const DATA = '{"response":{"id":"resp_1"}}';
+const ESCAPED = DATA.replace('response', String.raw`\u0072esponse`);
+const LONG = 'data: {"type":"ping"}\n\n'.repeat(MAX_HELD_BYTES / 20);
 const MARK = '\xef\xbb\xbf';
 
 // prettier-ignore
@@ -33,6 +36,9 @@ const STREAMS: readonly (readonly [claim: string, stream: string, id: string | u
   ['an event that ends with the stream', `data: ${DATA}`, 'resp_1'],
   ['an event that ends with a line', `data: ${DATA}\r\n`, 'resp_1'],
   ['two documents, of which the first counts', `data: ${DATA}\ndata: ${DATA}\n\n`, 'resp_1'],
+  ['in the first message of a long stream', `data: ${DATA}\n\n${LONG}`, 'resp_1'],
+  ['in the second of a long one', `data: {}\n\ndata: ${DATA}\n\n${LONG}`, 'resp_1'],
+  ['under an escaped name in a long one', `data: {}\n\ndata: ${ESCAPED}\n\n${LONG}`, 'resp_1'],
   ['behind the limit', `: ${'x'.repeat(MAX_HELD_BYTES)}\n\ndata: ${DATA}\n\n`, undefined],
   ['on the limit', `data: ${DATA}\n\n`.padStart(MAX_HELD_BYTES, '\n'), 'resp_1'],
   ['one byte behind it', `data: ${DATA}\n\n`.padStart(MAX_HELD_BYTES + 1, '\n'), undefined],
