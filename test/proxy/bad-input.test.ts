@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
 import { sessionKeyOf, parseSessionId, parseMachineId } from '../../src/session.ts';
-import { openRawClient } from '../support/raw.ts';
+import { openClient } from '../support/raw.ts';
 import { serveApp, startTestSidecar } from '../support/sidecar.ts';
 
 interface Outcome {
@@ -32,8 +32,7 @@ async function sendRaw(
     req.on('end', () => res.end('ok'));
   });
   const { ports } = await startTestSidecar(t, app, env);
-  const client = await openRawClient(ports.public);
-  t.after(() => client.socket.destroy());
+  const client = await openClient(t, ports.public);
   client.send(raw);
   const text = await client.untilClosed();
   const statuses = [...text.matchAll(/HTTP\/1\.1 (\d{3})/g)].map(([, status]) => status ?? '');

@@ -10,7 +10,7 @@ import { until } from '../fleet/support.ts';
 import { createTestClock } from '../support/clock.ts';
 import { openFleet, type TestMachine } from '../support/fleet.ts';
 import { idPlacedOn } from '../support/ids.ts';
-import { openRawClient, type RawClient } from '../support/raw.ts';
+import { openClient, type RawClient } from '../support/raw.ts';
 import { serve } from '../support/sidecar.ts';
 
 const SETTING = { SESSION_PROTOCOLS: 'body:/user/id' };
@@ -60,8 +60,7 @@ async function setUp(t: TestContext, parts: Partial<SidecarParts> = {}): Promise
   const m1 = await fleet.start('m1', await serve(t, apps[0].server), SETTING, parts);
   const m2 = await fleet.start('m2', await serve(t, apps[1].server), SETTING);
   await until(() => m1.sidecar.readiness().fleet.silent === 0);
-  const client = await openRawClient(m1.sidecar.ports.public);
-  t.after(() => client.socket.destroy());
+  const client = await openClient(t, m1.sidecar.ports.public);
   return { m1, m2, apps, client };
 }
 
@@ -292,8 +291,7 @@ describe('slow bodies', () => {
     const { sidecar } = await fleet.start('m1', await serve(t, app.server), settings);
     const body = bodyOf(HERE, MAX_BODY_BYTES);
     const sender = async (): Promise<RawClient> => {
-      const client = await openRawClient(sidecar.ports.public);
-      t.after(() => client.socket.destroy());
+      const client = await openClient(t, sidecar.ports.public);
       client.send(headOf(body) + body.slice(0, -1));
       return client;
     };

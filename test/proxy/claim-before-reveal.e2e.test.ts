@@ -7,7 +7,7 @@ import { describe, test, type TestContext } from 'node:test';
 import { until } from '../fleet/support.ts';
 import { skipUnlessFound } from '../support/needed.ts';
 import { neededForPostgres, startPostgresServer } from '../support/postgres-server.ts';
-import { openRawClient } from '../support/raw.ts';
+import { openClient } from '../support/raw.ts';
 import { neededForRedis, startRedisServer } from '../support/redis-server.ts';
 import {
   requestRoom,
@@ -133,8 +133,7 @@ async function upgrade(
   room: string,
   headers: Readonly<Record<string, string>> = {},
 ): Promise<string> {
-  const client = await openRawClient(sidecar.ports.public);
-  t.after(() => client.socket.destroy());
+  const client = await openClient(t, sidecar.ports.public);
   const fields = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
   client.send(
     `GET /?room=${room} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n${fields.join('')}\r\n`,

@@ -1,10 +1,10 @@
 /** Bodies that wait, as an id may be in them: a crowd of slow ones keeps no other client's id from being read. */
 import assert from 'node:assert/strict';
-import { test, type TestContext } from 'node:test';
+import { test } from 'node:test';
 import { until } from '../fleet/support.ts';
 import { openFleet } from '../support/fleet.ts';
 import { idPlacedOn } from '../support/ids.ts';
-import { openRawClient, type RawClient } from '../support/raw.ts';
+import { openClient, type RawClient } from '../support/raw.ts';
 import { serveApp } from '../support/sidecar.ts';
 
 /** Eight of the longest bodies have room to wait in half of it. */
@@ -13,12 +13,6 @@ const LONGEST = 65_536;
 
 const headOf = (bytes: number): string =>
   `POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: ${bytes}\r\n\r\n`;
-
-async function connectTo(t: TestContext, port: number): Promise<RawClient> {
-  const client = await openRawClient(port);
-  t.after(() => client.socket.destroy());
-  return client;
-}
 
 test('of more bodies than there is room for, the one that has waited longest waits no more', async (t) => {
   let begun = 0;
@@ -33,12 +27,12 @@ test('of more bodies than there is room for, the one that has waited longest wai
 
   const crowd: RawClient[] = [];
   for (let count = 1; count <= 12; count += 1) {
-    const client = await connectTo(t, sidecar.ports.public);
+    const client = await openClient(t, sidecar.ports.public);
     client.send(headOf(LONGEST));
     crowd.push(client);
   }
   await until(() => begun === 4);
-  const client = await connectTo(t, sidecar.ports.public);
+  const client = await openClient(t, sidecar.ports.public);
   const body = JSON.stringify({ id: idPlacedOn('m2', ['m1', 'm2']) });
   client.send(headOf(body.length) + body.slice(0, -1));
   await until(() => begun === 5);

@@ -3,15 +3,9 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
-import { openRawClient, type RawClient } from '../support/raw.ts';
+import { openClient, openRawClient } from '../support/raw.ts';
 import { serveRawApp } from '../support/raw-app.ts';
 import { serve, serveApp, startTestSidecar } from '../support/sidecar.ts';
-
-async function clientOf(t: TestContext, port: number): Promise<RawClient> {
-  const client = await openRawClient(port);
-  t.after(() => client.socket.destroy());
-  return client;
-}
 
 const UPGRADE = 'Connection: Upgrade\r\nUpgrade: websocket\r\n';
 
@@ -36,7 +30,7 @@ describe('a response that announces trailers but has no chunked body', () => {
     test(`passes without trailers: ${name}`, async (t) => {
       const app = await serveRawApp(t, (socket) => socket.write(`HTTP/1.1 200 OK\r\n${response}`));
       const { ports } = await startTestSidecar(t, app);
-      const client = await clientOf(t, ports.public);
+      const client = await openClient(t, ports.public);
       client.send(`${request}\r\nHost: a\r\nConnection: close\r\n\r\n`);
       const text = await client.untilClosed();
       assert.match(text, expected);
@@ -52,7 +46,7 @@ describe('a response that announces trailers but has no chunked body', () => {
       ),
     );
     const { ports } = await startTestSidecar(t, app);
-    const client = await clientOf(t, ports.public);
+    const client = await openClient(t, ports.public);
     client.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
     const text = await client.until((all) => all.endsWith('\r\n\r\n') && all.includes('X-Sum: 1'));
     assert.ok(text.endsWith('\r\n0\r\nX-Sum: 1\r\n\r\n'), text);
@@ -65,7 +59,7 @@ describe('an interim response', () => {
       socket.write(`${early}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok`),
     );
     const { ports } = await startTestSidecar(t, app);
-    const client = await clientOf(t, ports.public);
+    const client = await openClient(t, ports.public);
     client.send(`GET / HTTP/${version}\r\nHost: a\r\n\r\n`);
     return client.until((all) => all.endsWith('ok'));
   }
@@ -112,7 +106,7 @@ describe('an upgrade', () => {
         'Content-Length: 5\r\n\r\nhello',
         'Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n',
       ]) {
-        const client = await clientOf(t, ports.public);
+        const client = await openClient(t, ports.public);
         client.send(`POST / HTTP/1.1\r\nHost: a\r\n${headers}${body}`);
         const text = await client.until((all) => all.endsWith('hello none'));
         assert.match(text, /^HTTP\/1\.1 200 /);
@@ -127,7 +121,7 @@ describe('an upgrade', () => {
       socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: b\r\n\r\n');
     });
     const { ports } = await startTestSidecar(t, app);
-    const client = await clientOf(t, ports.public);
+    const client = await openClient(t, ports.public);
     client.send(
       'GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: a, h2c\r\nUpgrade: b\r\n\r\n',
     );
@@ -142,8 +136,7 @@ describe('an upgrade', () => {
       socket.end('HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n');
     });
     const sidecar = await startTestSidecar(t, await serve(t, app));
-    const client = await openRawClient(sidecar.ports.public);
-    t.after(() => client.socket.destroy());
+    const client = await openClient(t, sidecar.ports.public);
     client.socket.allowHalfOpen = true;
     client.send(`GET / HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\nmore`);
     await client.until((all) => all.includes(' 403 '));
@@ -174,7 +167,7 @@ describe('an upgrade', () => {
 test('an HTTP/1.0 request without a Host reaches the app with the Host of the app', async (t) => {
   const app = await serveApp(t, (req, res) => res.end(req.headers.host));
   const { ports } = await startTestSidecar(t, app);
-  const client = await clientOf(t, ports.public);
+  const client = await openClient(t, ports.public);
   client.send('GET / HTTP/1.0\r\n\r\n');
   assert.match(await client.untilClosed(), new RegExp(`127\\.0\\.0\\.1:${app}$`));
 });
@@ -182,7 +175,7 @@ test('an HTTP/1.0 request without a Host reaches the app with the Host of the ap
 test('returns 400 for a target with a fragment, because two parsers may find different queries', async (t) => {
   const app = await serveApp(t, (_req, res) => res.end());
   const { ports } = await startTestSidecar(t, app);
-  const client = await clientOf(t, ports.public);
+  const client = await openClient(t, ports.public);
   client.send('GET /a#?session_id=x HTTP/1.1\r\nHost: a\r\n\r\n');
   await client.until((all) => all.startsWith('HTTP/1.1 400 '));
 });

@@ -2,17 +2,11 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import http, { type IncomingMessage } from 'node:http';
-import { describe, test, type TestContext } from 'node:test';
+import { describe, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { openRawClient, type RawClient } from '../support/raw.ts';
+import { openClient } from '../support/raw.ts';
 import { serveRawApp } from '../support/raw-app.ts';
 import { serve, serveApp, startTestSidecar } from '../support/sidecar.ts';
-
-async function clientOf(t: TestContext, port: number): Promise<RawClient> {
-  const client = await openRawClient(port);
-  t.after(() => client.socket.destroy());
-  return client;
-}
 
 async function bodyOf(message: IncomingMessage): Promise<string> {
   let text = '';
@@ -32,7 +26,7 @@ describe('message heads pass through unchanged', () => {
       res.end('ok');
     });
     const { ports } = await startTestSidecar(t, app);
-    const client = await clientOf(t, ports.public);
+    const client = await openClient(t, ports.public);
     client.send(
       'GET /a//b?x=%20y HTTP/1.1\r\nHost: example.com\r\nX-Thing: one\r\nACCEPT: */*\r\nx-thing: two\r\n' +
         'X-Umlaut: \xfc\r\nX-Forwarded-For: 1.2.3.4, 5.6.7.8\r\nX-Forwarded-Proto: https\r\n\r\n',
@@ -54,7 +48,7 @@ describe('message heads pass through unchanged', () => {
       res.end(`${req.url ?? ''} ${req.headers.host ?? ''}`),
     );
     const { ports } = await startTestSidecar(t, app);
-    const client = await clientOf(t, ports.public);
+    const client = await openClient(t, ports.public);
     client.send('GET //a/../b;c?x=%7E~&&y HTTP/1.1\r\nHost: example.com:8443\r\n\r\n');
     const text = await client.until((all) => all.includes('8443'));
     assert.match(text, /\/\/a\/\.\.\/b;c\?x=%7E~&&y example\.com:8443$/);
@@ -69,7 +63,7 @@ describe('message heads pass through unchanged', () => {
       );
     });
     const { ports } = await startTestSidecar(t, app);
-    const client = await clientOf(t, ports.public);
+    const client = await openClient(t, ports.public);
     client.send(
       'GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Mine\r\nX-Mine: 1\r\nTE: trailers\r\nX-Kept: 2\r\n\r\n',
     );
@@ -89,7 +83,7 @@ describe('message heads pass through unchanged', () => {
       ),
     );
     const { ports } = await startTestSidecar(t, app);
-    const client = await clientOf(t, ports.public);
+    const client = await openClient(t, ports.public);
     client.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
     const text = await client.until(hasEnded);
     assert.match(text, /^HTTP\/1\.1 200 OK\r\nX-Umlaut: \xfc\r\n/);
@@ -111,7 +105,7 @@ describe('message heads pass through unchanged', () => {
       socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: b\r\n\r\nok'),
     );
     const { ports } = await startTestSidecar(t, app);
-    const client = await clientOf(t, ports.public);
+    const client = await openClient(t, ports.public);
     client.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
     const text = await client.until((all) => all.endsWith('ok'));
     const names = text
@@ -142,7 +136,7 @@ describe('responses pass through unchanged', () => {
     test(`${name} passes through and leaves the connection usable`, async (t) => {
       const app = await serveRawApp(t, (socket) => socket.write(response));
       const { ports } = await startTestSidecar(t, app);
-      const client = await clientOf(t, ports.public);
+      const client = await openClient(t, ports.public);
       for (let i = 1; i <= 2; i += 1) {
         client.send(`${method} / HTTP/1.1\r\nHost: a\r\n\r\n`);
         const text = await client.until((all) => all.split('\r\n\r\n').length === i + 1);
@@ -160,7 +154,7 @@ describe('responses pass through unchanged', () => {
       res.end();
     });
     const { ports } = await startTestSidecar(t, app);
-    const client = await clientOf(t, ports.public);
+    const client = await openClient(t, ports.public);
     client.send('GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n');
     const text = await client.until((all) => all.includes('x-sum: 42'));
     assert.match(text, /^HTTP\/1\.1 103 Early Hints\r\nlink: <\/a\.css>; rel=preload\r\n/i);
@@ -175,7 +169,7 @@ describe('responses pass through unchanged', () => {
       opened.resolve(res);
     });
     const { ports } = await startTestSidecar(t, app);
-    const client = await clientOf(t, ports.public);
+    const client = await openClient(t, ports.public);
     client.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
     await client.until((all) => all.includes('\r\n\r\n'));
     const stream = await opened.promise;
@@ -249,7 +243,7 @@ describe('bodies', () => {
       (req, res) => void bodyOf(req).then((text) => res.end(`got ${text}`)),
     );
     const { ports } = await startTestSidecar(t, app);
-    const client = await clientOf(t, ports.public);
+    const client = await openClient(t, ports.public);
     client.send('POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n');
     await client.until((all) => all.startsWith('HTTP/1.1 100 Continue\r\n\r\n'));
     client.send('hello');
@@ -262,7 +256,7 @@ describe('bodies', () => {
       else res.writeHead(413, { 'content-length': 5 }).end('large');
     });
     const { ports } = await startTestSidecar(t, app);
-    const client = await clientOf(t, ports.public);
+    const client = await openClient(t, ports.public);
     client.send('POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n');
     client.send('x'.repeat(100_000));
     await client.until((all) => all.endsWith('large'));
@@ -282,7 +276,7 @@ describe('bodies', () => {
         res.writeHead(413, { 'content-length': 5, connection: 'close' }).end('large');
       });
       const { ports } = await startTestSidecar(t, app);
-      const client = await clientOf(t, ports.public);
+      const client = await openClient(t, ports.public);
       client.send(`POST / HTTP/1.1\r\nHost: a\r\nContent-Length: ${length}\r\n\r\n`);
       client.send('x'.repeat(100_000));
       const text = await client.until((all) => all.endsWith('large'));
@@ -326,7 +320,7 @@ describe('failures', () => {
         socket.write(`HTTP/1.1 200 OK\r\n${head}`, () => setImmediate(() => socket.destroy()));
       });
       const { ports } = await startTestSidecar(t, app);
-      const client = await clientOf(t, ports.public);
+      const client = await openClient(t, ports.public);
       client.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
       const text = await client.untilClosed();
       assert.match(text, /hello/);
@@ -344,7 +338,7 @@ describe('failures', () => {
       arrived.resolve(undefined);
     });
     const { ports } = await startTestSidecar(t, app);
-    const client = await clientOf(t, ports.public);
+    const client = await openClient(t, ports.public);
     client.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
     await arrived.promise;
     client.socket.destroy();
@@ -359,7 +353,7 @@ describe('failures', () => {
       req.once('data', () => arrived.resolve(undefined));
     });
     const { ports } = await startTestSidecar(t, app);
-    const client = await clientOf(t, ports.public);
+    const client = await openClient(t, ports.public);
     client.send('POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc');
     await arrived.promise;
     client.socket.destroy();
@@ -397,7 +391,7 @@ describe('failures', () => {
       more();
     });
     const { ports } = await startTestSidecar(t, app);
-    const client = await clientOf(t, ports.public);
+    const client = await openClient(t, ports.public);
     client.socket.pause();
     client.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
     // The socket buffers of both connections and the buffer of the sidecar.

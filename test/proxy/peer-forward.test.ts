@@ -8,7 +8,7 @@ import { BINDINGS_PATH } from '../../src/fleet/join/reader.ts';
 import { STATUS_PATH } from '../../src/fleet/messages.ts';
 import { until } from '../fleet/support.ts';
 import { openFleet, type TestFleet, type TestMachine } from '../support/fleet.ts';
-import { openRawClient } from '../support/raw.ts';
+import { openClient } from '../support/raw.ts';
 import { serveApp } from '../support/sidecar.ts';
 
 /** A request as an app received it. */
@@ -172,8 +172,7 @@ describe('a request that cannot be replayed', () => {
     });
     await fleet.start('m1', app);
     const m2 = await startMachine(t, fleet, 'm2');
-    const client = await openRawClient(m2.sidecar.ports.public);
-    t.after(() => client.socket.destroy());
+    const client = await openClient(t, m2.sidecar.ports.public);
     client.send(
       'POST / HTTP/1.1\r\nHost: a\r\nMcp-Session-Id: abc~m1\r\nExpect: 100-continue\r\n' +
         'Transfer-Encoding: chunked\r\n\r\n',

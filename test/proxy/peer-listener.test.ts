@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { openFleet } from '../support/fleet.ts';
-import { openRawClient } from '../support/raw.ts';
+import { openClient } from '../support/raw.ts';
 import { serveApp } from '../support/sidecar.ts';
 
 describe('the peer listener', () => {
@@ -33,8 +33,7 @@ describe('the peer listener', () => {
     const fleet = await openFleet(t, 'm1', 'm2');
     const app = await serveApp(t, () => assert.fail('a request with two hosts reached the app'));
     const m1 = await fleet.start('m1', app);
-    const client = await openRawClient(m1.sidecar.ports.peer);
-    t.after(() => client.socket.destroy());
+    const client = await openClient(t, m1.sidecar.ports.peer);
     const ofForward = 'x-fly-affinity-target: /\r\nx-fly-affinity-machine: m1\r\n';
     const hosts = 'x-fly-affinity-host: a\r\nx-fly-affinity-host: b\r\n';
     client.send(`GET /v1/forward HTTP/1.1\r\nHost: m1\r\n${ofForward}${hosts}\r\n`);

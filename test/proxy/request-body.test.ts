@@ -5,7 +5,7 @@ import { collectBody } from '../../src/proxy/request-body.ts';
 import { cuts } from '../http/parsing.ts';
 import { createIncomingRequest } from '../http/client-support.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
-import { openRawClient, type RawClient } from '../support/raw.ts';
+import { openClient, type RawClient } from '../support/raw.ts';
 import { serveApp, startTestSidecar } from '../support/sidecar.ts';
 
 /** TCP port service multiplexer (RFC 1078): nothing listens there. */
@@ -22,8 +22,7 @@ async function startFailedUpload(t: TestContext): Promise<{ client: RawClient; c
   const appPort = await serveApp(t, (_request, response) => response.end());
   const fleet = { FLEET: `m2@127.0.0.1:${DEAD_PORT}` };
   const { ports } = await startTestSidecar(t, appPort, fleet, { clock });
-  const client = await openRawClient(ports.public);
-  t.after(() => client.socket.destroy());
+  const client = await openClient(t, ports.public);
   client.send(UPLOAD_HEAD + PIECE);
   await client.until((received) => received.startsWith('HTTP/1.1 503'));
   return { client, clock };

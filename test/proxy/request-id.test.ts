@@ -8,7 +8,7 @@ import { createTestClock, type TestClock } from '../support/clock.ts';
 import { BINDINGS_PATH } from '../../src/fleet/join/reader.ts';
 import { ASK_PATH } from '../../src/fleet/messages.ts';
 import { keyOf } from '../support/ids.ts';
-import { openRawClient, type RawClient } from '../support/raw.ts';
+import { openClient, openRawClient, type RawClient } from '../support/raw.ts';
 import { serveApp, startTestSidecar } from '../support/sidecar.ts';
 
 // prettier-ignore
@@ -58,8 +58,7 @@ async function startRejecting(t: TestContext): Promise<Rejecting> {
   const clock = createTestClock();
   const env = { UNKNOWN_SESSION: 'reject' };
   const { ports } = await startTestSidecar(t, appPort, env, { clock });
-  const client = await openRawClient(ports.public);
-  t.after(() => client.socket.destroy());
+  const client = await openClient(t, ports.public);
   return { client, clock, seen };
 }
 

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
 import { WebSocket, WebSocketServer } from 'ws';
-import { openRawClient } from '../support/raw.ts';
+import { openClient } from '../support/raw.ts';
 import { serve, serveApp, startTestSidecar } from '../support/sidecar.ts';
 import { createServer } from 'node:http';
 
@@ -59,8 +59,7 @@ describe('a session of an app that mints ids', () => {
 
   test('returns 400 for two different ids under one name', async (t) => {
     const { ports } = await startTestSidecar(t, await serveApp(t, echoApp));
-    const client = await openRawClient(ports.public);
-    t.after(() => client.socket.destroy());
+    const client = await openClient(t, ports.public);
     client.send('GET / HTTP/1.1\r\nHost: a\r\nMcp-Session-Id: a\r\nMcp-Session-Id: b\r\n\r\n');
     const text = await client.until((all) => all.includes('two different'));
     assert.match(text, /^HTTP\/1\.1 400 /);
@@ -143,8 +142,7 @@ describe('a WebSocket', () => {
       socket.end('HTTP/1.1 403 Forbidden\r\nContent-Length: 7\r\nX-A: b\r\n\r\nnot you');
     });
     const { ports } = await startTestSidecar(t, await serve(t, app));
-    const client = await openRawClient(ports.public);
-    t.after(() => client.socket.destroy());
+    const client = await openClient(t, ports.public);
     client.send(
       'GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n' +
         'GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n',

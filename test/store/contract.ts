@@ -4,14 +4,9 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, test, type TestContext } from 'node:test';
 import type { BindingOrigin, MachineId } from '../../src/session.ts';
 import type { Clock } from '../../src/clock.ts';
-import type {
-  NewBinding,
-  SessionStore,
-  StatedBinding,
-  StoreLimits,
-} from '../../src/store/store.ts';
+import type { SessionStore, StatedBinding, StoreLimits } from '../../src/store/store.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
-import { keyOf, machineId } from '../support/ids.ts';
+import { keyOf, keysOf, machineId } from '../support/ids.ts';
 import { listOf } from './every-operation.ts';
 import { ownerIn } from './claims.ts';
 
@@ -70,10 +65,6 @@ async function start(
 
 function binding(machine: MachineId, changes: Partial<StatedBinding> = {}): StatedBinding {
   return { key: KEY, machine, origin: 'learned', generation: 1, ttlMs: TTL_MS, ...changes };
-}
-
-function keysOf(prefix: string, count: number): NewBinding['key'][] {
-  return Array.from({ length: count }, (_, index) => keyOf(`${prefix}-${index}`));
 }
 
 function claimContract(open: OpenStore): void {

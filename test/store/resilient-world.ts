@@ -63,10 +63,6 @@ export function stated(changes: Partial<StatedBinding> = {}): StatedBinding {
   return { ...binding(), generation: 1, ...changes };
 }
 
-export function keys(prefix: string, count: number): SessionKey[] {
-  return Array.from({ length: count }, (_, index) => keyOf(`${prefix}-${index}`));
-}
-
 export async function ownerOf(store: SessionStore, key = KEY): Promise<string> {
   const found = await store.lookup(key);
   return typeof found === 'string' ? found : found.machine;

@@ -32,3 +32,7 @@ export function keyOf(text: string): SessionKey {
   if (id === undefined) throw new Error(`invalid session id: ${text}`);
   return sessionKeyOf(id);
 }
+
+export function keysOf(prefix: string, count: number): SessionKey[] {
+  return Array.from({ length: count }, (_, index) => keyOf(`${prefix}-${index}`));
+}

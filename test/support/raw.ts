@@ -1,6 +1,7 @@
 /** A client on a plain socket: it sends exactly the bytes of the test. */
 import { connect, type Socket } from 'node:net';
 import { once } from 'node:events';
+import type { TestContext } from 'node:test';
 
 export interface RawClient {
   readonly socket: Socket;
@@ -59,4 +60,11 @@ export async function openRawClient(
     until,
     untilClosed: () => until(() => isClosed),
   };
+}
+
+/** A client that is closed at the end of the test. */
+export async function openClient(t: TestContext, port: number): Promise<RawClient> {
+  const client = await openRawClient(port);
+  t.after(() => client.socket.destroy());
+  return client;
 }

@@ -37,7 +37,8 @@ export function cutsOf(visits: readonly Visit[]): string[] {
   return [...counts].map(([how, count]) => `${count} × cut: ${how}`);
 }
 
-function aligned(rows: readonly (readonly string[])[]): string[] {
+/** The first column is text, the others are numbers. */
+export function aligned(rows: readonly (readonly string[])[]): string[] {
   const widths = (rows[0] ?? []).map((_, column) =>
     Math.max(...rows.map((row) => row[column]?.length ?? 0)),
   );

@@ -1,4 +1,5 @@
 /** The figures of a run, as text. */
+import { aligned } from '../crowd/table.ts';
 import type { Check } from './checks/check.ts';
 import { descriptorsText, MEGABYTE, type Readings } from './checks/memory.ts';
 import type { Run } from './run.ts';
@@ -75,18 +76,5 @@ function descriptorLines(all: readonly Readings[]): readonly string[] {
 function checkLines(checks: readonly Check[]): readonly string[] {
   return checks.map(({ what, expected, found, isMet }) =>
     isMet ? `ok      ${what}: ${found}` : `FAILED  ${what}: expected ${expected}, found ${found}`,
-  );
-}
-
-function aligned(rows: readonly (readonly string[])[]): readonly string[] {
-  const widths = (rows[0] ?? []).map((_, column) =>
-    Math.max(...rows.map((row) => row[column]?.length ?? 0)),
-  );
-  return rows.map((row) =>
-    row
-      .map((cell, column) =>
-        column === 0 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0),
-      )
-      .join('  '),
   );
 }

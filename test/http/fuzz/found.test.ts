@@ -13,7 +13,7 @@ import { UpstreamRequest, UpstreamError } from '../../../src/http/upstream-reque
 import { until } from '../../e2e/support/until.ts';
 import { createTestClock } from '../../support/clock.ts';
 import { serveRawApp } from '../../support/raw-app.ts';
-import { openRawClient, type RawClient } from '../../support/raw.ts';
+import { openClient, openRawClient, type RawClient } from '../../support/raw.ts';
 import { startForwarder, type Forwarder } from './forwarder.ts';
 import { readRequests } from './request-reader.ts';
 import { readResponse } from './response-reader.ts';
@@ -92,8 +92,7 @@ test('a half-closed client that reads nothing is disconnected after the stall ti
     socket.write(Buffer.alloc(32 * MB));
   });
   const forwarder = await startForwarder(t, { appPort, clock, limits: { stallTimeoutMs: 60_000 } });
-  const client = await openRawClient(forwarder.port);
-  t.after(() => void client.socket.destroy());
+  const client = await openClient(t, forwarder.port);
   client.socket.pause();
   client.socket.end('GET / HTTP/1.1\r\nHost: h\r\n\r\n');
   await until(() => (forwarder.budget.heldBytes > 0 ? [] : ['a client that does not read']));
@@ -299,8 +298,7 @@ async function startRecordingPipe(t: TestContext): Promise<RecordingPipe> {
       return call;
     },
   });
-  const client = await openRawClient(forwarder.port);
-  t.after(() => void client.socket.destroy());
+  const client = await openClient(t, forwarder.port);
   return { client, calls, endings: forwarder.endings };
 }
 
@@ -368,8 +366,7 @@ async function startFullSocket(
   };
   const forwarder = await startForwarder(t, { appPort: 1, clock, handler: () => ({ handle }) });
   forwarder.listener.server.on('connection', (accepted: Socket) => (socket = accepted));
-  const client = await openRawClient(forwarder.port);
-  t.after(() => void client.socket.destroy());
+  const client = await openClient(t, forwarder.port);
   client.socket.pause();
   return {
     ...{ forwarder, client, endings: { next: given.promise } },

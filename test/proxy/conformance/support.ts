@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import type { TestContext } from 'node:test';
 import { openFleet } from '../../support/fleet.ts';
-import { openRawClient, type RawClient } from '../../support/raw.ts';
+import { openClient, type RawClient } from '../../support/raw.ts';
 import { serveRawApp } from '../../support/raw-app.ts';
 import { startTestSidecar } from '../../support/sidecar.ts';
 
@@ -190,8 +190,7 @@ export async function startRawSidecar(
 /** A running sidecar whose app is `app`. */
 export function rawSidecarAt(t: TestContext, port: number, app: RecordingApp): RawSidecar {
   async function connect(): Promise<RawClient> {
-    const client = await openRawClient(port);
-    t.after(() => client.socket.destroy());
+    const client = await openClient(t, port);
     return client;
   }
 

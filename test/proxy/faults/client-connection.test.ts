@@ -10,13 +10,13 @@ import type { Environment } from '../../../src/config/config.ts';
 import { createTestClock } from '../../support/clock.ts';
 import { freePort } from '../../support/free-port.ts';
 import { startTestSidecar } from '../../support/sidecar.ts';
+import { openClient } from '../../support/raw.ts';
 import {
   BOUNDED,
   chunk,
   echo,
   eventually,
   get,
-  openClient,
   post,
   postInChunks,
   readResponses,

@@ -8,14 +8,13 @@ import type { Socket } from 'node:net';
 import { describe, test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { openFleet } from '../../support/fleet.ts';
-import type { RawClient } from '../../support/raw.ts';
+import { openClient, type RawClient } from '../../support/raw.ts';
 import { serveRawApp } from '../../support/raw-app.ts';
 import { serve, startTestSidecar } from '../../support/sidecar.ts';
 import {
   BOUNDED,
   chunk,
   get,
-  openClient,
   readResponses,
   requestText,
   summaryOf,

@@ -9,10 +9,10 @@ import { describe, test, type TestContext } from 'node:test';
 import { openFleet, type TestFleet } from '../../support/fleet.ts';
 import { serveRawApp } from '../../support/raw-app.ts';
 import { startTestSidecar } from '../../support/sidecar.ts';
+import { openClient } from '../../support/raw.ts';
 import {
   BOUNDED,
   get,
-  openClient,
   post,
   postInChunks,
   requestText,

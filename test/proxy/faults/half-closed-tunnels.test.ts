@@ -17,7 +17,7 @@ import { QUIET_MS } from '../../../src/proxy/request-record.ts';
 import { createTestClock } from '../../support/clock.ts';
 import { openFleet } from '../../support/fleet.ts';
 import { openMetrics } from '../../support/metrics.ts';
-import { openRawClient } from '../../support/raw.ts';
+import { openClient } from '../../support/raw.ts';
 import { serveRawApp } from '../../support/raw-app.ts';
 import { startTestSidecar } from '../../support/sidecar.ts';
 import {
@@ -83,8 +83,7 @@ async function serveTunnelApp(
 
 /** Connects a client and sends the request of a tunnel. */
 async function openClientEnd(t: TestContext, port: number, request: string): Promise<End> {
-  const client = await openRawClient(port);
-  t.after(() => client.socket.destroy());
+  const client = await openClient(t, port);
   const end = endOf(client.socket, () => client.received());
   client.send(request);
   return end;

@@ -5,14 +5,13 @@
 import assert from 'node:assert/strict';
 import type { RequestListener } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
-import type { RawClient } from '../../support/raw.ts';
+import { openClient, type RawClient } from '../../support/raw.ts';
 import { startTestSidecar } from '../../support/sidecar.ts';
 import {
   BOUNDED,
   chunk,
   echo,
   get,
-  openClient,
   post,
   postInChunks,
   requestText,

@@ -7,12 +7,12 @@ import type { RequestListener, ServerResponse } from 'node:http';
 import { describe, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { startTestSidecar } from '../../support/sidecar.ts';
+import { openClient } from '../../support/raw.ts';
 import {
   bodyOf,
   BOUNDED,
   echo,
   get,
-  openClient,
   post,
   postInChunks,
   requestText,

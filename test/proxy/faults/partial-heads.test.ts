@@ -5,14 +5,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { startTestSidecar } from '../../support/sidecar.ts';
-import {
-  BOUNDED,
-  get,
-  openClient,
-  serveRecordingApp,
-  untilEnded,
-  untilResponses,
-} from './support.ts';
+import { openClient } from '../../support/raw.ts';
+import { BOUNDED, get, serveRecordingApp, untilEnded, untilResponses } from './support.ts';
 
 const LIMIT_BYTES = 1_048_576;
 /** An incomplete head. */

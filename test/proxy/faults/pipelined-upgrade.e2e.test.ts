@@ -8,10 +8,10 @@ import { createServer } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
 import { lineWithMessage, linesOf, start } from '../../cli/program.ts';
 import { serve } from '../../support/sidecar.ts';
+import { openClient } from '../../support/raw.ts';
 import {
   BOUNDED,
   get,
-  openClient,
   post,
   readResponses,
   summaryOf,

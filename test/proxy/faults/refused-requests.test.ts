@@ -5,12 +5,11 @@
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
 import { openFleet } from '../../support/fleet.ts';
-import type { RawClient } from '../../support/raw.ts';
+import { openClient, type RawClient } from '../../support/raw.ts';
 import { startTestSidecar } from '../../support/sidecar.ts';
 import {
   BOUNDED,
   get,
-  openClient,
   post,
   readResponses,
   requestText,

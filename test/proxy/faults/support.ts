@@ -8,7 +8,7 @@ import {
 } from 'node:http';
 import type { TestContext } from 'node:test';
 import { text as textOf } from 'node:stream/consumers';
-import { openRawClient, type RawClient } from '../../support/raw.ts';
+import { type RawClient } from '../../support/raw.ts';
 import { serve } from '../../support/sidecar.ts';
 
 /** Time limit of a test that waits forever. A passing test takes far less. */
@@ -23,13 +23,6 @@ export interface Ports {
 
 export interface Listening {
   readonly ports: Ports;
-}
-
-/** A raw client that is destroyed after the test. */
-export async function openClient(t: TestContext, port: number): Promise<RawClient> {
-  const client = await openRawClient(port);
-  t.after(() => client.socket.destroy());
-  return client;
 }
 
 /** The text of a request; `fields` are whole lines. */

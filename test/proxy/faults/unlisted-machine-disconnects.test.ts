@@ -19,7 +19,8 @@ import type { ProxyParts } from '../../../src/proxy/proxy-parts.ts';
 import { RequestRecorder } from '../../../src/proxy/request-record.ts';
 import { createVia } from '../../../src/proxy/attempt-request.ts';
 import { eventually, TRAILERS } from '../../http/support.ts';
-import { BOUNDED, openClient, requestText } from './support.ts';
+import { openClient } from '../../support/raw.ts';
+import { BOUNDED, requestText } from './support.ts';
 
 interface Setup {
   readonly port: number;

@@ -7,10 +7,10 @@ import type { Socket } from 'node:net';
 import { describe, test, type TestContext } from 'node:test';
 import { serveRawApp } from '../../support/raw-app.ts';
 import { startTestSidecar } from '../../support/sidecar.ts';
+import { openClient } from '../../support/raw.ts';
 import {
   BOUNDED,
   get,
-  openClient,
   post,
   summaryOf,
   untilArrived,

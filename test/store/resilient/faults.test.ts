@@ -4,7 +4,7 @@ import { describe, test } from 'node:test';
 import type { SessionKey } from '../../../src/session.ts';
 import { StoreError } from '../../../src/store/store.ts';
 import { createTestClock } from '../../support/clock.ts';
-import { keyOf } from '../../support/ids.ts';
+import { keyOf, keysOf } from '../../support/ids.ts';
 import {
   A,
   B,
@@ -12,7 +12,6 @@ import {
   C,
   countOf,
   KEY,
-  keys,
   ownerOf,
   recovered,
   start,
@@ -141,7 +140,7 @@ describe('a write accepted while the store fails', () => {
   test('is flushed once per key, in the order in which the keys arrived', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
-    const several = keys('k', 300);
+    const several = keysOf('k', 300);
     scripted.setBehaviour({ writes: fails() });
     for (const key of several) await store.claim(binding({ key }));
     await clock.advance(1);
@@ -347,7 +346,7 @@ describe('a write that is still queued while the store recovers', () => {
   test('is updated in the queue, so that changes are flushed in the order of the calls', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
-    const several = keys('k', 1_000);
+    const several = keysOf('k', 1_000);
     scripted.setBehaviour({ writes: fails() });
     for (const key of several) await store.claim(binding({ key }));
     scripted.setBehaviour({ writes: late(1) });
@@ -429,13 +428,13 @@ describe('a breaker', () => {
   test('that is open admits no request, only probes after growing pauses', async (t) => {
     const { clock, scripted, store } = await start(t, { random: () => 1 });
     scripted.setBehaviour({ reads: fails(), writes: fails('fatal') });
-    for (const key of keys('first', 3)) await store.lookup(key);
+    for (const key of keysOf('first', 3)) await store.lookup(key);
     await store.claim(binding());
     assert.equal(store.health().failing, 'all');
     scripted.calls.length = 0;
     const probedAt: number[] = [];
     for (let seconds = 0; seconds < 40; seconds += 0.05) {
-      for (const key of keys('k', 20)) {
+      for (const key of keysOf('k', 20)) {
         await store.claim(binding({ key }));
         await store.lookup(key);
       }
@@ -464,7 +463,7 @@ describe('a breaker', () => {
     const { clock, scripted, store } = await start(t, { random: () => 1 });
     scripted.setBehaviour({ writes: hangs });
     const writes: Promise<unknown>[] = [];
-    for (const key of keys('k', 20)) {
+    for (const key of keysOf('k', 20)) {
       writes.push(store.claim(binding({ key })));
       await clock.advance(45);
     }
@@ -553,7 +552,7 @@ describe('a breaker that changes its state', () => {
     const world = await start(t);
     const { clock, scripted, store } = world;
     scripted.setBehaviour({ reads: fails(), writes: fails() });
-    for (const key of keys('k', 500)) {
+    for (const key of keysOf('k', 500)) {
       await store.claim(binding({ key }));
       await store.lookup(keyOf('other'));
     }
@@ -634,8 +633,8 @@ describe('a write that exceeds its second', () => {
   test('delays neither its caller, nor other sessions, nor a lookup', async (t) => {
     const { clock, scripted, store } = await start(t, { isRemote: true });
     scripted.setBehaviour({ reads: hangs, writes: hangs });
-    const claims = Promise.all(keys('k', 50).map((key) => store.claim(binding({ key }))));
-    const lookups = Promise.all(keys('other', 50).map(async (key) => store.lookup(key)));
+    const claims = Promise.all(keysOf('k', 50).map((key) => store.claim(binding({ key }))));
+    const lookups = Promise.all(keysOf('other', 50).map(async (key) => store.lookup(key)));
     await clock.advance(1_000);
     assert.ok((await claims).every(({ machine }) => machine === A));
     assert.ok((await lookups).every((found) => found === 'unknown'));
@@ -776,7 +775,7 @@ describe('damage', () => {
   test('is repaired: the store is closed, opened again and filled from memory', async (t) => {
     const world = await start(t);
     const { scripted, store } = world;
-    const several = keys('k', 1_000);
+    const several = keysOf('k', 1_000);
     await Promise.all(several.map((key) => store.claim(binding({ key }))));
     const before = await store.lookup(several[7] ?? KEY);
     scripted.lose();
@@ -847,7 +846,7 @@ describe('damage', () => {
   test('does not restore a session that is deleted while the store is filled', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
-    const several = keys('k', 3_000);
+    const several = keysOf('k', 3_000);
     await Promise.all(several.map((key) => store.claim(binding({ key }))));
     scripted.lose();
     scripted.setBehaviour({ writes: late(1) });
@@ -958,7 +957,7 @@ describe('a binding that the store rejects permanently', () => {
     const { clock, scripted, store } = world;
     rejecting(world);
     scripted.setBehaviour({ writes: fails() });
-    for (const key of [rejected, ...keys('k', 3)]) await store.claim(binding({ key }));
+    for (const key of [rejected, ...keysOf('k', 3)]) await store.claim(binding({ key }));
     await clock.advance(100);
     await recovered(world);
     assert.equal((await scripted.held()).size, 3);
@@ -975,7 +974,7 @@ describe('the queue', () => {
     const { scripted, store } = world;
     scripted.setBehaviour({ writes: fails() });
     const claims = (prefix: string, count: number, origin: 'learned' | 'adopted') =>
-      Promise.all(keys(prefix, count).map((key) => store.claim(binding({ key, origin }))));
+      Promise.all(keysOf(prefix, count).map((key) => store.claim(binding({ key, origin }))));
     await claims('learned', 90, 'learned');
     await claims('adopted', 1_000, 'adopted');
     const { depth } = store.health().writeBack;
@@ -984,7 +983,7 @@ describe('the queue', () => {
     assert.ok(store.writtenBack.every((result) => result === 'dropped'));
     await recovered(world);
     const held = await scripted.held();
-    for (const key of keys('learned', 90)) assert.ok(held.has(key));
+    for (const key of keysOf('learned', 90)) assert.ok(held.has(key));
     assert.ok(held.has(keyOf('adopted-999')));
   });
 
@@ -993,7 +992,7 @@ describe('the queue', () => {
     const { clock, scripted, store } = world;
     scripted.setBehaviour({ writes: fails() });
     for (let round = 0; round < 5; round += 1) {
-      for (const key of keys(`round-${round}`, 50))
+      for (const key of keysOf(`round-${round}`, 50))
         await store.claim(binding({ key, ttlMs: 1_000 }));
       await clock.advance(1_000);
     }
@@ -1009,7 +1008,7 @@ describe('the queue', () => {
 describe('while the store fails', () => {
   test('a listing contains the known bindings, as they were accepted', async (t) => {
     const { scripted, store } = await start(t);
-    await Promise.all(keys('k', 10).map((key) => store.claim(binding({ key }))));
+    await Promise.all(keysOf('k', 10).map((key) => store.claim(binding({ key }))));
     await scripted.data.claim(binding({ key: keyOf('unknown'), machine: B }));
     scripted.setBehaviour({ writes: fails() });
     await store.delete(keyOf('k-0'), A);
@@ -1021,7 +1020,7 @@ describe('while the store fails', () => {
       return found.sort();
     };
     const expected = [
-      ...keys('k', 10)
+      ...keysOf('k', 10)
         .slice(2)
         .map((key) => `${key} ${A}`),
       ...[`${keyOf('k-1')} ${B}`, `${KEY} ${A}`],
@@ -1035,7 +1034,7 @@ describe('while the store fails', () => {
   test('the metrics keep counting, and never decrease', async (t) => {
     const world = await start(t);
     const { scripted, store } = world;
-    await Promise.all(keys('k', 10).map((key) => store.claim(binding({ key }))));
+    await Promise.all(keysOf('k', 10).map((key) => store.claim(binding({ key }))));
     assert.equal((await store.getMetrics()).upserts, 10);
     scripted.setBehaviour({ reads: fails(), writes: fails() });
     for (let count = 0; count < 3; count += 1) await store.lookup(KEY);
@@ -1086,7 +1085,7 @@ describe('a close', () => {
   test('flushes what it can while degraded', async (t) => {
     const { clock, scripted, store } = await start(t);
     scripted.setBehaviour({ writes: fails() });
-    await Promise.all(keys('k', 1_000).map((key) => store.claim(binding({ key }))));
+    await Promise.all(keysOf('k', 1_000).map((key) => store.claim(binding({ key }))));
     scripted.setBehaviour({ writes: works });
     await passing(clock, store.close());
     assert.equal((await scripted.held()).size, 1_000);
@@ -1111,8 +1110,8 @@ describe('a close', () => {
         script: part === 'opening' ? { opening: hangs } : {},
       });
       scripted.setBehaviour({ [part]: hangs });
-      const writes = keys('k', 10).map((key) => store.claim(binding({ key })));
-      const reads = keys('k', 10).map((key) => store.lookup(key));
+      const writes = keysOf('k', 10).map((key) => store.claim(binding({ key })));
+      const reads = keysOf('k', 10).map((key) => store.lookup(key));
       await clock.advance(100);
       const startedAt = clock.monotonicMs();
       await passing(clock, Promise.all([store.close(), store.close()]));
@@ -1126,7 +1125,7 @@ describe('a close', () => {
   test('completes the writes in progress, if necessary by accepting them', async (t) => {
     const { clock, scripted, store } = await start(t, { retryCount: 3, retryDelayMs: 100 });
     scripted.setBehaviour({ writes: fails('passing', 20) });
-    const claims = keys('k', 20).map((key) => store.claim(binding({ key })));
+    const claims = keysOf('k', 20).map((key) => store.claim(binding({ key })));
     await passing(clock, store.close());
     assert.ok((await Promise.all(claims)).every(({ machine }) => machine === A));
     assert.equal((await scripted.held()).size, 20);

@@ -4,14 +4,13 @@ import { describe, test, type TestContext } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { systemClock, type Clock } from '../../../src/clock.ts';
 import { createTestClock, type TestClock } from '../../support/clock.ts';
-import { keyOf } from '../../support/ids.ts';
+import { keyOf, keysOf } from '../../support/ids.ts';
 import { createPlace } from '../place.ts';
 import {
   A,
   B,
   binding,
   KEY,
-  keys,
   ownerOf,
   recovered,
   start,
@@ -162,7 +161,7 @@ describe('the journal', () => {
   test('is not written while the database works', async (t) => {
     const machine = createMachine(t);
     const { store } = await machine.run();
-    for (const key of keys('k', 20)) await store.claim(binding({ key }));
+    for (const key of keysOf('k', 20)) await store.claim(binding({ key }));
     assert.deepEqual(machine.journal.calls, []);
   });
 
@@ -193,7 +192,7 @@ describe('the journal', () => {
   test('holds no more than the queue does', async (t) => {
     const machine = createMachine(t);
     const limits = { maxSessions: 50, maxAgeMs: 0 };
-    for (const key of keys('k', 200)) await machine.journal.data.claim(binding({ key }));
+    for (const key of keysOf('k', 200)) await machine.journal.data.claim(binding({ key }));
     const { store } = await machine.run({ limits, script: { opening: fails() } });
     assert.equal(store.health().writeBack.depth, 50);
     assert.deepEqual(store.writtenBack, []);
@@ -207,10 +206,10 @@ describe('a journal that fails', () => {
     const { store } = await machine.run({ script: { reads: fails(), writes: fails() } });
     await store.claim(binding());
     machine.journal.setBehaviour({ writes: fails('full') });
-    for (const key of keys('k', 200))
+    for (const key of keysOf('k', 200))
       assert.equal((await store.claim(binding({ key }))).machine, A);
     await machine.clock.advance(60_000);
-    for (const key of keys('more', 200)) await store.claim(binding({ key }));
+    for (const key of keysOf('more', 200)) await store.claim(binding({ key }));
     assert.equal(store.errors.length, 1);
     assert.equal(store.health().writeBack.isDurable, false);
     assert.ok(machine.journal.calls.length < 10, 'it is not tried with every write');
@@ -321,8 +320,8 @@ test('the journal in a real file survives a real restart', async (t) => {
   const first = open();
   first.scripted.setBehaviour({ reads: fails(), writes: fails() });
   const store = await first.opening;
-  const claims = await Promise.all(keys('k', 50).map((key) => store.claim(binding({ key }))));
-  await Promise.all(keys('k', 10).map((key) => store.delete(key, A)));
+  const claims = await Promise.all(keysOf('k', 50).map((key) => store.claim(binding({ key }))));
+  await Promise.all(keysOf('k', 10).map((key) => store.delete(key, A)));
   await store.close();
   assert.equal((await database.held()).size, 0);
 

@@ -4,8 +4,8 @@ import { describe, test } from 'node:test';
 import type { Binding, BindingOrigin, SessionKey } from '../../../src/session.ts';
 import { createLocalCopy, type LocalCopy } from '../../../src/store/resilient/local-copy.ts';
 import { createTestClock, type TestClock } from '../../support/clock.ts';
-import { keyOf } from '../../support/ids.ts';
-import { A, B, KEY, keys, TTL_MS } from '../resilient-world.ts';
+import { keyOf, keysOf } from '../../support/ids.ts';
+import { A, B, KEY, TTL_MS } from '../resilient-world.ts';
 
 const LIMITS = { maxSessions: 1_000_000, maxAgeMs: 0 };
 
@@ -75,25 +75,25 @@ describe('the local copy', () => {
 
   test('is bounded: the most recent bindings stay, learned ones longest', () => {
     const { clock, localCopy } = start(100);
-    for (const key of keys('learned', 60)) localCopy.remember(binding(clock, key));
-    for (const key of keys('copied', 200)) localCopy.remember(binding(clock, key, 'copied'));
+    for (const key of keysOf('learned', 60)) localCopy.remember(binding(clock, key));
+    for (const key of keysOf('copied', 200)) localCopy.remember(binding(clock, key, 'copied'));
     assert.ok(localCopy.count() <= 101);
-    for (const key of keys('learned', 60)) assert.ok(localCopy.find(key));
+    for (const key of keysOf('learned', 60)) assert.ok(localCopy.find(key));
     assert.ok(localCopy.find(keyOf('copied-199')));
-    for (const key of keys('more', 100)) localCopy.remember(binding(clock, key));
+    for (const key of keysOf('more', 100)) localCopy.remember(binding(clock, key));
     assert.equal(localCopy.find(keyOf('copied-199')), undefined);
     assert.equal(localCopy.find(keyOf('learned-0')), undefined);
   });
 
   test('limits client-minted ids to half of its size', () => {
     const { clock, localCopy } = start(100);
-    for (const key of keys('adopted', 200)) localCopy.remember(binding(clock, key, 'adopted'));
+    for (const key of keysOf('adopted', 200)) localCopy.remember(binding(clock, key, 'adopted'));
     assert.ok(localCopy.count() <= 51);
   });
 
   test('uses no new slot for the same binding', () => {
     const { clock, localCopy } = start(2);
-    const [first, second] = keys('k', 2).map((key) => binding(clock, key));
+    const [first, second] = keysOf('k', 2).map((key) => binding(clock, key));
     assert.ok(first && second);
     for (const known of [first, second, first, second]) localCopy.remember(known);
     assert.equal(localCopy.count(), 2);

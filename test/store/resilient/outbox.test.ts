@@ -8,8 +8,8 @@ import type { Write } from '../../../src/store/rules.ts';
 import { createLocalCopy, type LocalCopy } from '../../../src/store/resilient/local-copy.ts';
 import { Outbox } from '../../../src/store/resilient/outbox.ts';
 import { createTestClock, type TestClock } from '../../support/clock.ts';
-import { keyOf } from '../../support/ids.ts';
-import { A, B, countOf, keys, TTL_MS } from '../resilient-world.ts';
+import { keyOf, keysOf } from '../../support/ids.ts';
+import { A, B, countOf, TTL_MS } from '../resilient-world.ts';
 import { createScriptedStore, fails, hangs, works, type ScriptedStore } from '../scripted.ts';
 import { passing } from '../wrapped.ts';
 
@@ -60,7 +60,7 @@ function remove({ outbox, clock }: Queue, key: SessionKey) {
 describe('draining', () => {
   test('sends the oldest first, up to a number at once, and reports how many', async () => {
     const queue = await start();
-    const several = keys('k', 25);
+    const several = keysOf('k', 25);
     for (const key of several) claim(queue, key);
     assert.equal(await queue.outbox.flush(queue.store, 10), 10);
     assert.deepEqual([...(await queue.scripted.held()).keys()], several.slice(0, 10));
@@ -73,7 +73,7 @@ describe('draining', () => {
 
   test('keeps a change that failed, and reports the error', async () => {
     const queue = await start();
-    for (const key of keys('k', 5)) claim(queue, key);
+    for (const key of keysOf('k', 5)) claim(queue, key);
     queue.scripted.setBehaviour({ writes: fails('full', 2) });
     await assert.rejects(queue.outbox.flush(queue.store, 100), { code: 'full' });
     assert.equal(queue.outbox.depth, 2);
@@ -173,12 +173,12 @@ describe('a change that the store rejects permanently', () => {
 describe('a queue that is full', () => {
   test('drops copies first, and returns dropped changes to lookups as long as it can', async () => {
     const queue = await start({ maxKeys: 10 });
-    for (const key of keys('learned', 8)) claim(queue, key);
-    for (const key of keys('copied', 2)) claim(queue, key, 'copied');
-    for (const key of keys('more', 4)) claim(queue, key);
+    for (const key of keysOf('learned', 8)) claim(queue, key);
+    for (const key of keysOf('copied', 2)) claim(queue, key, 'copied');
+    for (const key of keysOf('more', 4)) claim(queue, key);
     assert.equal(queue.outbox.depth, 10);
     assert.deepEqual(queue.results, Array(4).fill('dropped'));
-    const gone = [...keys('copied', 2), ...keys('learned', 2)];
+    const gone = [...keysOf('copied', 2), ...keysOf('learned', 2)];
     for (const key of gone) {
       assert.equal(queue.outbox.find(key), undefined);
       assert.equal(queue.localCopy.find(key)?.machine, A);
@@ -187,9 +187,9 @@ describe('a queue that is full', () => {
 
   test('drops expired changes before all others, and does not count them as lost', async () => {
     const queue = await start({ maxKeys: 10 });
-    for (const key of keys('old', 5)) claim(queue, key);
+    for (const key of keysOf('old', 5)) claim(queue, key);
     await queue.clock.advance(TTL_MS);
-    for (const key of keys('new', 10)) claim(queue, key);
+    for (const key of keysOf('new', 10)) claim(queue, key);
     assert.equal(queue.outbox.depth, 10);
     assert.deepEqual(queue.results, []);
   });

@@ -8,7 +8,7 @@ import type { StoreHooks } from '../../../src/store/resilient/status.ts';
 import { openPostgresStore } from '../../../src/store/postgres/postgres.ts';
 import { openRedisStore } from '../../../src/store/redis/redis.ts';
 import type { SessionStore } from '../../../src/store/store.ts';
-import { keyOf, machineId } from '../../support/ids.ts';
+import { keyOf, keysOf, machineId } from '../../support/ids.ts';
 import { skipUnlessFound } from '../../support/needed.ts';
 import { neededForPostgres, startPostgresServer } from '../../support/postgres-server.ts';
 import { neededForRedis, startRedisServer } from '../../support/redis-server.ts';
@@ -232,10 +232,6 @@ async function heldBy(database: Database): Promise<Map<SessionKey, Binding>> {
 
 function of(key: SessionKey, machine: MachineId) {
   return { key, machine, origin: 'learned', ttlMs: TTL_MS } as const;
-}
-
-function keysOf(prefix: string, count: number): SessionKey[] {
-  return Array.from({ length: count }, (_, index) => keyOf(`${prefix}-${index}`));
 }
 
 async function eventually(what: string, isSo: () => boolean | Promise<boolean>): Promise<void> {

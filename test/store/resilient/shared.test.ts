@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
 import type { MachineId } from '../../../src/session.ts';
 import { createTestClock, type TestClock } from '../../support/clock.ts';
-import { keyOf } from '../../support/ids.ts';
+import { keyOf, keysOf } from '../../support/ids.ts';
 import {
   A,
   B,
@@ -11,7 +11,6 @@ import {
   C,
   countOf,
   KEY,
-  keys,
   ownerOf,
   recovered,
   start,
@@ -129,8 +128,8 @@ describe('a shared store', () => {
 describe('a shared store that has lost data', () => {
   test("receives each Machine's own bindings, and no others", async (t) => {
     const { clock, a, b } = await startFleet(t);
-    const ofA = keys('a', 500);
-    const ofB = keys('b', 500);
+    const ofA = keysOf('a', 500);
+    const ofB = keysOf('b', 500);
     for (const key of ofA) await a.store.claim(binding({ key }));
     for (const key of ofB) await b.store.claim(binding({ key, machine: B }));
     for (const key of ofB) assert.equal(await ownerOf(a.store, key), B);
@@ -202,7 +201,7 @@ describe('a shared store that has lost data', () => {
 
   test('twice in a row receives the bindings twice', async (t) => {
     const { a } = await startFleet(t);
-    const several = keys('k', 1_000);
+    const several = keysOf('k', 1_000);
     for (const key of several) await a.store.claim(binding({ key }));
     a.scripted.lose();
     a.scripted.setBehaviour({ writes: late(1) });
@@ -217,7 +216,7 @@ describe('a shared store that has lost data', () => {
 
   test('has all bindings again although one session is being written all the time', async (t) => {
     const { clock, a } = await startFleet(t);
-    const [busy = KEY, other = KEY] = keys('k', 2);
+    const [busy = KEY, other = KEY] = keysOf('k', 2);
     for (const key of [busy, other]) await passing(clock, a.store.claim(binding({ key })));
     a.scripted.lose(other);
     a.scripted.setBehaviour({ writes: late(100) });
@@ -247,7 +246,7 @@ describe('a shared store that has not settled after data loss', () => {
 
   test('a session that is ended before it was flushed again is not restored', async (t) => {
     const { a } = await startFleet(t);
-    const several = keys('k', 1_000);
+    const several = keysOf('k', 1_000);
     for (const key of several) await a.store.claim(binding({ key }));
     // Nothing is lost, but the Machine does not know that.
     a.scripted.setBehaviour({ writes: late(1) });

@@ -8,7 +8,7 @@ import { test, type TestContext } from 'node:test';
 import type { SessionKey } from '../../../src/session.ts';
 import { systemClock } from '../../../src/clock.ts';
 import type { SessionStore } from '../../../src/store/store.ts';
-import { keyOf, machineId } from '../../support/ids.ts';
+import { keyOf, keysOf, machineId } from '../../support/ids.ts';
 import { listOf } from '../every-operation.ts';
 import { createPlace, holdWriteLock, type Place } from '../place.ts';
 import { openWrapped, type Wrapped } from '../wrapped.ts';
@@ -34,10 +34,6 @@ async function start(t: TestContext): Promise<World> {
     },
   );
   return { place, store };
-}
-
-function keys(prefix: string, count: number): SessionKey[] {
-  return Array.from({ length: count }, (_, index) => keyOf(`${prefix}-${index}`));
 }
 
 async function claimAll(store: SessionStore, some: readonly SessionKey[]): Promise<void> {
@@ -66,14 +62,14 @@ async function heldBy({ place }: World): Promise<Set<SessionKey>> {
 test('requests succeed while another process keeps the file locked, and are stored afterwards', async (t) => {
   const world = await start(t);
   const { place, store } = world;
-  await claimAll(store, keys('before', 10));
+  await claimAll(store, keysOf('before', 10));
   const lock = holdWriteLock(place);
-  await claimAll(store, keys('locked', 10));
+  await claimAll(store, keysOf('locked', 10));
   assert.equal(store.health().failing, 'writes');
   const found = await store.lookup(keyOf('before-0'));
   assert.equal(typeof found, 'object');
   await store.delete(keyOf('before-1'), A);
-  await claimAll(store, keys('still', 200));
+  await claimAll(store, keysOf('still', 200));
   lock.release();
   await recovered(world);
   const held = await heldBy(world);
@@ -85,7 +81,7 @@ test('requests succeed while another process keeps the file locked, and are stor
 async function damagedFile(place: Place): Promise<Buffer> {
   const path = place.path('other.sqlite');
   const other = await place.open({ path });
-  await claimAll(other, keys('other', 1_000));
+  await claimAll(other, keysOf('other', 1_000));
   await other.close();
   return (await readFile(path)).fill(0xa5, 4_096);
 }
@@ -93,17 +89,17 @@ async function damagedFile(place: Place): Promise<Buffer> {
 test('a file that is replaced by a damaged one is created again, and filled from memory', async (t) => {
   const world = await start(t);
   const { place, store } = world;
-  const several = keys('k', 2_000);
+  const several = keysOf('k', 2_000);
   await claimAll(store, several);
   const damaged = await damagedFile(place);
   // A store that is still flushing would create the file again before the damaged one is there.
   await recovered(world);
   for (const name of await readdir(place.directory)) await rm(place.path(name));
   await writeFile(place.path(), damaged);
-  await claimAll(store, keys('after', 100));
+  await claimAll(store, keysOf('after', 100));
   await recovered(world);
   const held = await heldBy(world);
-  for (const key of [...several, ...keys('after', 100)]) assert.ok(held.has(key));
+  for (const key of [...several, ...keysOf('after', 100)]) assert.ok(held.has(key));
   const names = await readdir(place.directory);
   assert.ok(
     names.some((name) => name.includes('damaged')),
@@ -114,12 +110,12 @@ test('a file that is replaced by a damaged one is created again, and filled from
 test('a file that disappears is created again, and filled from memory', async (t) => {
   const world = await start(t);
   const { place, store } = world;
-  const several = keys('k', 500);
+  const several = keysOf('k', 500);
   await claimAll(store, several);
   for (const name of await readdir(place.directory)) await rm(place.path(name));
-  await claimAll(store, keys('after', 100));
+  await claimAll(store, keysOf('after', 100));
   await recovered(world);
   const held = await heldBy(world);
-  for (const key of [...several, ...keys('after', 100)]) assert.ok(held.has(key));
+  for (const key of [...several, ...keysOf('after', 100)]) assert.ok(held.has(key));
   for (const key of several) assert.equal(typeof (await store.lookup(key)), 'object');
 });
