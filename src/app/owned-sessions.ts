@@ -128,7 +128,7 @@ export class OwnedSessions {
         void claimResolver.onAnnouncement(key, claimant.machine, claimant),
       onOutranked: (key, winner) => void claimResolver.onAnnouncement(key, winner.machine, winner),
       onQuery: metrics.peerQuery,
-      onAnnouncementsLost: metrics.announcementDropped,
+      onAnnouncementDropped: metrics.announcementDropped,
       loadUndici: createUndiciLoader(logger),
     });
   }

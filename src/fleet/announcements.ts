@@ -24,8 +24,8 @@ interface AnnouncementQueueOptions {
   readonly onOutranked: (key: SessionKey, claim: Claim) => void;
   /** The peer had claimed the key too, and others may have heard of it after our announcement. */
   readonly onContested: (key: SessionKey, announcement: Announcement) => void;
-  /** The queue is full: this many announcements were dropped. */
-  readonly onLost: (count: number) => void;
+  /** The queue is full: an announcement was dropped. */
+  readonly onDropped: () => void;
 }
 
 const MAX_WAITING = 1_024;
@@ -64,7 +64,7 @@ export class AnnouncementQueue {
     this.#waiting.add(key, announcement);
     if (this.#waiting.size <= MAX_WAITING) return;
     this.#waiting.removeOldest();
-    this.#options.onLost(1);
+    this.#options.onDropped();
   }
 
   /** Sends it after the peer's next response. */
@@ -75,7 +75,7 @@ export class AnnouncementQueue {
     if (this.#deferred.size <= MAX_DEFERRED) return;
     const [oldest] = this.#deferred.keys();
     if (oldest !== undefined) this.#deferred.delete(oldest);
-    this.#options.onLost(1);
+    this.#options.onDropped();
   }
 
   /**

@@ -35,7 +35,6 @@ export interface DnsDirectoryOptions {
   /** Keeps the last reading. */
   readonly liveness: Liveness;
   readonly clock: Clock;
-  readonly intervalMs?: number;
   /** Called when the status changes to another kind. */
   readonly onStatus?: (status: DirectoryStatus) => void;
   /** Called once, by the first reading that lists other Machines, which waits for it. Never rejects. */
@@ -73,7 +72,6 @@ export function createDnsDirectory(options: DnsDirectoryOptions): Directory {
  */
 class DnsDirectory implements Directory {
   readonly #options: DnsDirectoryOptions;
-  readonly #intervalMs: number;
   readonly #liveness: Liveness;
   readonly #addresses: MachineAddresses;
   #status: DirectoryStatus = { kind: 'starting' };
@@ -91,7 +89,6 @@ class DnsDirectory implements Directory {
   constructor(options: DnsDirectoryOptions) {
     const { appName, resolver, liveness } = options;
     this.#options = options;
-    this.#intervalMs = options.intervalMs ?? INTERVAL_MS;
     this.#liveness = liveness;
     liveness.setListReadable(() => this.status().kind === 'ok' && !this.#isReadingLate());
     this.#addresses = new MachineAddresses({
@@ -124,7 +121,7 @@ class DnsDirectory implements Directory {
   status(): DirectoryStatus {
     if (this.#status.kind !== 'ok') return this.#status;
     const ageMs = this.#options.clock.now() - this.#status.readAt;
-    if (ageMs <= STALE_INTERVALS * this.#intervalMs) return this.#status;
+    if (ageMs <= STALE_INTERVALS * INTERVAL_MS) return this.#status;
     return { kind: 'failing', since: this.#status.readAt, reason: 'the last reading is too old' };
   }
 
@@ -187,7 +184,7 @@ class DnsDirectory implements Directory {
   #read(): void {
     this.#isDue = false;
     this.#startedAtMs = this.#options.clock.monotonicMs();
-    this.#cancelNext = this.#options.clock.after(this.#intervalMs, () => {
+    this.#cancelNext = this.#options.clock.after(INTERVAL_MS, () => {
       this.#isDue = true;
       void this.refresh();
     });

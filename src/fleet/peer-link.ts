@@ -51,8 +51,8 @@ interface PeerLinkOptions {
   readonly onOutranked: (key: SessionKey, claim: Claim) => void;
   /** The peer has responded to an announcement with a claim that ours outranks. */
   readonly onContested: (key: SessionKey, announcement: Announcement) => void;
-  /** This many announcements will not reach the peer. */
-  readonly onAnnouncementsLost: (count: number) => void;
+  /** An announcement will not reach the peer. */
+  readonly onAnnouncementDropped: () => void;
   readonly loadUndici?: LoadUndici | undefined;
 }
 
@@ -111,7 +111,7 @@ export class PeerLink {
     this.#queries = new Batcher({ maxBatch: MAX_KEYS, send: (batch) => this.#sendQueries(batch) });
     this.#announcements = new AnnouncementQueue({
       ...{ self, peer: peer.machine, clock, onOutranked, onContested },
-      onLost: options.onAnnouncementsLost,
+      onDropped: options.onAnnouncementDropped,
       mayCall: () => this.#breaker.mayBegin(),
       send: (body) => this.#call(ANNOUNCE_PATH, body),
     });

@@ -61,8 +61,8 @@ export interface PeersOptions {
   readonly onOutranked: (key: SessionKey, winner: Claimant) => void;
   /** Called once per query, and once per query beyond the bounds (`shed`). */
   readonly onQuery?: (outcome: PeerLookup['kind'] | 'shed') => void;
-  /** The queue to a peer is full: this many announcements were dropped. */
-  readonly onAnnouncementsLost?: (count: number) => void;
+  /** The queue to a peer is full: an announcement was dropped. */
+  readonly onAnnouncementDropped?: () => void;
   /** Called by the first call to a peer. While it rejects, the peers count as unresponsive. */
   readonly loadUndici?: LoadUndici;
 }
@@ -274,7 +274,7 @@ class FleetPeers implements Peers {
   }
 
   #createLink(peer: Peer): PeerLink {
-    const { directory, onOutranked, onAnnouncementsLost } = this.#options;
+    const { directory, onOutranked, onAnnouncementDropped } = this.#options;
     const { machine } = peer;
     const link = new PeerLink({
       ...this.#options,
@@ -282,7 +282,7 @@ class FleetPeers implements Peers {
       addressOf: () => directory.peer(machine)?.address,
       onOutranked: (key, claim) => onOutranked(key, { ...claim, machine }),
       onContested: (key, announcement) => this.#announceAgain(key, announcement, machine),
-      onAnnouncementsLost: (count) => onAnnouncementsLost?.(count),
+      onAnnouncementDropped: () => onAnnouncementDropped?.(),
     });
     for (const [key, announcement] of this.#announced.entries())
       link.announceLater(key, announcement);

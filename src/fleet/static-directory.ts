@@ -17,12 +17,11 @@ interface StaticDirectoryOptions {
   /** Stores the list. */
   readonly liveness: Liveness;
   readonly clock: Clock;
-  /** Names are resolved again after this many ms. */
-  readonly intervalMs?: number;
   /** Called once, by the first reading that lists other Machines, which waits for it. Never rejects. */
   readonly onOthers?: () => Promise<void>;
 }
 
+/** Names are resolved again after this many ms. */
 const INTERVAL_MS = 30_000;
 
 /**
@@ -31,7 +30,7 @@ const INTERVAL_MS = 30_000;
  * move to another address. A name that can't be resolved keeps its last address.
  */
 export function createStaticDirectory(options: StaticDirectoryOptions): Directory {
-  const { clock, liveness, lookup, intervalMs = INTERVAL_MS } = options;
+  const { clock, liveness, lookup } = options;
   const entries = options.entries.filter(({ machine }) => machine !== options.self);
   const addresses = new MachineAddresses({
     resolve: async (machine) => {
@@ -56,7 +55,7 @@ export function createStaticDirectory(options: StaticDirectoryOptions): Director
 
   function lookUp(): void {
     isDue = false;
-    cancelNext = clock.after(intervalMs, () => {
+    cancelNext = clock.after(INTERVAL_MS, () => {
       isDue = true;
       void refresh();
     });

@@ -164,7 +164,7 @@ export async function startQueryingMachine(
       onClaim: (key, { machine }) => querying.claims.push({ key, machine }),
       onOutranked: (key, { machine }) => querying.outrankedBy.push({ key, machine }),
       onQuery: (outcome) => querying.outcomes.push(outcome),
-      onAnnouncementsLost: (count) => (querying.lost += count),
+      onAnnouncementDropped: () => (querying.lost += 1),
       ...options,
     }),
     clock,
