@@ -8,6 +8,8 @@ import { RecentMap } from './recent-map.ts';
 export const UNRESPONSIVE_MS = 5_000;
 /** A garbage collection pause can lose one heartbeat, but not this many in a row. */
 export const MISSED_HEARTBEATS = 2;
+/** Machines that start together do not listen at once: until then, in ms, the silence of a new one is normal. */
+export const STARTING_MS = 10_000;
 /** A little longer than from one heartbeat of a peer to its next, in ms. */
 export const RECENT_REQUEST_MS = 2_500;
 /** A peer reads the directory every few seconds. Until then it may not list this Machine, in ms. */
@@ -17,7 +19,10 @@ export const NOT_LISTED_WAIT_MS = 2_000;
 
 interface ResponsivenessOptions {
   readonly clock: Clock;
-  /** A Machine has stopped responding to heartbeats, or responds again. */
+  /**
+   * A Machine has stopped responding to heartbeats, or responds again. One that has never responded is reported
+   * after {@link STARTING_MS}.
+   */
   readonly onChange?: ((machine: MachineId, isUnresponsive: boolean) => void) | undefined;
   /** Machines with a failed call that are remembered at most. */
   readonly maxMachines: number;
@@ -37,10 +42,12 @@ type State =
       readonly missedHeartbeats: number;
       readonly notListedSinceMs: number | undefined;
     }
-  | { readonly kind: 'unresponsive' };
+  | { readonly kind: 'unresponsive'; readonly isReported: boolean };
 
 interface PeerRecord {
   state: State;
+  /** Until then it may be starting, in monotonic ms; -Infinity once it has responded. */
+  mayStartUntilMs: number;
   /** Its last reported status; undefined before the first. */
   status: PeerStatus | undefined;
   /** When it last sent a request of its own, in monotonic ms. */
@@ -69,7 +76,12 @@ export class Responsiveness {
       if (!listed.has(machine)) this.#records.delete(machine);
     for (const machine of machines) {
       if (this.#records.has(machine)) continue;
-      this.#records.set(machine, { state: UNPROBED, status: undefined, lastRequestMs: -Infinity });
+      this.#records.set(machine, {
+        state: UNPROBED,
+        mayStartUntilMs: this.#options.clock.monotonicMs() + STARTING_MS,
+        status: undefined,
+        lastRequestMs: -Infinity,
+      });
     }
   }
 
@@ -83,9 +95,10 @@ export class Responsiveness {
     this.#failedCalls.delete(machine);
     const record = this.#records.get(machine);
     if (!record) return;
-    const wasUnresponsive = record.state.kind === 'unresponsive';
+    const { state } = record;
     record.state = RESPONDING;
-    if (wasUnresponsive) this.#options.onChange?.(machine, false);
+    record.mayStartUntilMs = -Infinity;
+    if (state.kind === 'unresponsive' && state.isReported) this.#options.onChange?.(machine, false);
   }
 
   onStatus(machine: MachineId, status: PeerStatus): void {
@@ -104,15 +117,20 @@ export class Responsiveness {
    */
   onMissedHeartbeat(machine: MachineId, isRefusing: boolean): void {
     const record = this.#records.get(machine);
-    if (!record || record.state.kind === 'unresponsive') return;
-    const sinceRequestMs = this.#options.clock.monotonicMs() - record.lastRequestMs;
-    if (sinceRequestMs < RECENT_REQUEST_MS && !isRefusing) return;
-    const missedHeartbeats = record.state.missedHeartbeats + 1;
-    const isUnresponsive = missedHeartbeats >= MISSED_HEARTBEATS;
-    record.state = isUnresponsive
-      ? { kind: 'unresponsive' }
-      : { ...record.state, missedHeartbeats };
-    if (isUnresponsive) this.#options.onChange?.(machine, true);
+    if (!record) return;
+    const now = this.#options.clock.monotonicMs();
+    if (record.state.kind !== 'unresponsive') {
+      if (now - record.lastRequestMs < RECENT_REQUEST_MS && !isRefusing) return;
+      const missedHeartbeats = record.state.missedHeartbeats + 1;
+      record.state =
+        missedHeartbeats >= MISSED_HEARTBEATS
+          ? { kind: 'unresponsive', isReported: false }
+          : { ...record.state, missedHeartbeats };
+    }
+    if (record.state.kind !== 'unresponsive' || record.state.isReported) return;
+    if (now < record.mayStartUntilMs) return;
+    record.state = { kind: 'unresponsive', isReported: true };
+    this.#options.onChange?.(machine, true);
   }
 
   /** It reported that it does not list this Machine. For a short time that is normal. */

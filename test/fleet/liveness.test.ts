@@ -7,6 +7,7 @@ import {
   NOT_LISTED_MS,
   NOT_LISTED_WAIT_MS,
   RECENT_REQUEST_MS,
+  STARTING_MS,
   UNRESPONSIVE_MS,
 } from '../../src/fleet/responsiveness.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
@@ -250,6 +251,35 @@ describe('heartbeats', () => {
     liveness.onResponse(B);
     assert.deepEqual([liveness.of(B), liveness.candidates().length], ['running', 1]);
     assert.deepEqual(changes, [true, false]);
+  });
+
+  it('report a Machine that has never responded only once it had the time to start', async () => {
+    const changes: boolean[] = [];
+    const clock = createTestClock();
+    const liveness = createTestLiveness(clock, {
+      onChange: (_, isUnresponsive) => changes.push(isUnresponsive),
+    });
+    liveness.onList(listed(B));
+    for (let i = 0; i < 3; i += 1) liveness.onMissedHeartbeat(B);
+    assert.equal(liveness.of(B), 'unresponsive');
+    assert.deepEqual(changes, []);
+    await clock.advance(STARTING_MS);
+    for (let i = 0; i < 2; i += 1) liveness.onMissedHeartbeat(B);
+    assert.deepEqual(changes, [true]);
+    liveness.onResponse(B);
+    assert.deepEqual(changes, [true, false]);
+  });
+
+  it('report nothing of a Machine that responds while it may be starting', () => {
+    const changes: boolean[] = [];
+    const liveness = createTestLiveness(createTestClock(), {
+      onChange: (_, isUnresponsive) => changes.push(isUnresponsive),
+    });
+    liveness.onList(listed(B));
+    for (let i = 0; i < 3; i += 1) liveness.onMissedHeartbeat(B);
+    liveness.onResponse(B);
+    assert.equal(liveness.of(B), 'running');
+    assert.deepEqual(changes, []);
   });
 
   it('that fail are ignored for a Machine that sends requests meanwhile', async () => {
