@@ -151,12 +151,13 @@ function start(
   { env, clock, random, stdout }: CommandContext,
 ): Promise<Simulation> {
   const { port, spread, replayCache, hardLimit } = args;
+  const own = withPlainNames(env);
   return startSimulation({
     appCommand: args.appCommand ?? demoCommand(),
     sidecarCommand: sidecarCommand(),
     env,
-    // One line a request from each sidecar would hide the simulator's own lines.
-    sidecarEnv: { LOG_LEVEL: withPlainNames(env).LOG_LEVEL ?? 'warn' },
+    // One line a request from each sidecar would hide the simulator's own lines. People read these.
+    sidecarEnv: { LOG_LEVEL: own.LOG_LEVEL ?? 'warn', LOG_FORMAT: own.LOG_FORMAT ?? 'text' },
     machineCount: args.machineCount,
     clock,
     random,

@@ -179,6 +179,14 @@ test('simulate prints its address and one line per request, and stops everything
   assert.deepEqual(await command.ended, [0, null]);
 });
 
+test('the sidecars of simulate log as text, and warn of nothing on a fresh fleet', async (t) => {
+  const command = startCommand(t, ['--machines', '2', '--port', '0'], { LOG_LEVEL: 'info' });
+  const [text] = await command.output(/^(?:[^]*\[\w+ sidecar\] [\d:.]+ INFO {2}serving ){2}/);
+  assert.doesNotMatch(text, /sidecar\] \{| WARN /);
+  command.process.kill('SIGINT');
+  assert.deepEqual(await command.ended, [0, null]);
+});
+
 test('simulate ends with the requests of all Machines by protocol', async (t) => {
   const command = startCommand(t, ['--machines', '2', '--port', '0']);
   const [, url = ''] = await command.output(/Fly Proxy on (http:\S+),[^]*Ctrl-C/);
