@@ -63,7 +63,10 @@ const COLUMNS = [28, 7, 7, 11, 11] as const;
 
 function table({ latency, hopMs }: CheckReport): string[] {
   if (latency.length === 0) return [];
-  const hop = hopMs === null ? [] : [`the hop from another Machine costs ${hopMs} ms (median)`];
+  // Two calls may differ by more than a short hop takes.
+  const costMs = hopMs === null ? undefined : Math.max(0, hopMs);
+  const hop =
+    costMs === undefined ? [] : [`the hop from another Machine costs ${costMs} ms (median)`];
   return [
     row(['sent', 'calls', 'lost', 'median', 'worst']),
     ...latency.map(({ sentTo, calls, lost, medianMs, worstMs }) =>
