@@ -59,7 +59,10 @@ export function parseProbeOptions(values: ProbeOptionValues, mistakes: string[])
     open === undefined
       ? {}
       : { open: requestOf('--open', open, { headers, body: openData }, mistakes) };
-  return { headers: {}, probes: [createOwnRequestProbe({ ...opening, call })] };
+  return {
+    headers: {},
+    probes: [createOwnRequestProbe({ ...opening, call })],
+  };
 }
 
 function mistake(option: string, expected: string, found: string): string {

@@ -33,7 +33,8 @@ in both, makes the same calls, each on a connection of its own, and shows which 
   --sessions       the number of sessions, 1 to ${MAX_SESSIONS}
   --calls          the number of calls in each session, 1 to ${MAX_CALLS}
   --seed           the same number makes the same choices of Machines
-${PROBE_USAGE}  --keep           goes on after the comparison: prints a line for each request, and reads commands
+${PROBE_USAGE}                   --request 'WS /rooms/{session}' opens WebSockets: clients that enter a room
+  --keep           goes on after the comparison: prints a line for each request, and reads commands
                    such as crash 2 from standard input ("help" lists them)
   --port           where Fly Proxy listens then, on 127.0.0.1; 0, the default, takes a free port
   --json           the result as one JSON object; with --keep, one more for each request

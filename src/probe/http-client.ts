@@ -2,6 +2,7 @@
 import { Agent, type Dispatcher } from 'undici';
 import type { Clock } from '../clock.ts';
 import { codeOf } from '../errors.ts';
+import { shakeHands, WEBSOCKET } from './websocket.ts';
 
 export interface ProbeClient {
   /** Where the app is: scheme, host and port. */
@@ -26,6 +27,7 @@ interface ProbeClientOptions {
 export type HeaderFields = Readonly<Record<string, string>>;
 
 export interface ProbeRequest {
+  /** Or {@link WEBSOCKET}: the handshake of a WebSocket, which is closed at once. */
   readonly method: string;
   /** The path, with the query. */
   readonly target: string;
@@ -85,7 +87,7 @@ export function createProbeClient(options: ProbeClientOptions): ProbeClient {
         origin,
         method: request.method,
         path: request.target,
-        headers: { 'user-agent': 'fly-affinity', ...headers, ...request.headers },
+        headers: { 'user-agent': USER_AGENT, ...headers, ...request.headers },
         body: request.body ?? null,
         signal: stopping.signal,
         reset: true,
@@ -100,8 +102,50 @@ export function createProbeClient(options: ProbeClientOptions): ProbeClient {
       cancel();
     }
   };
-  return { origin, open, send: (request) => send(open, request), close: () => agent.destroy() };
+  const handshakes = createHandshakes({ origin, clock, headers, timeoutMs });
+  return {
+    origin,
+    open,
+    send: (request) =>
+      request.method === WEBSOCKET ? handshakes.send(request) : send(open, request),
+    close: async () => {
+      handshakes.abort();
+      await agent.destroy();
+    },
+  };
 }
+
+interface Handshakes {
+  readonly send: ProbeClient['send'];
+  readonly abort: () => void;
+}
+
+function createHandshakes({
+  origin,
+  clock,
+  headers,
+  timeoutMs,
+}: Required<ProbeClientOptions>): Handshakes {
+  const closing = new AbortController();
+  const shake = async (request: ProbeRequest): Promise<Exchange> => {
+    const startedAt = clock.monotonicMs();
+    const isLate = new AbortController();
+    const cancel = clock.after(timeoutMs, () => isLate.abort());
+    const signal = AbortSignal.any([closing.signal, isLate.signal]);
+    try {
+      const fields = { 'user-agent': USER_AGENT, ...headers, ...request.headers };
+      const handshake = await shakeHands(new URL(request.target, origin), fields, signal);
+      return { kind: 'response', ...handshake, ms: clock.monotonicMs() - startedAt };
+    } catch (error) {
+      return noResponse(error, signal.aborted, clock.monotonicMs() - startedAt);
+    } finally {
+      cancel();
+    }
+  };
+  return { send: shake, abort: () => closing.abort() };
+}
+
+const USER_AGENT = 'fly-affinity';
 
 async function send(open: ProbeClient['open'], request: ProbeRequest): Promise<Exchange> {
   const stream = await open(request);

@@ -37,6 +37,8 @@ export function whyNotOpened(opening: NotOpened): string {
       return opening.why;
     case 'stateless':
       return opening.what;
+    case 'websocket':
+      return 'it takes a WebSocket, and a connection is a whole session';
     case 'other':
       return describeExchange(opening.exchange);
   }

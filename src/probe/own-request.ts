@@ -17,6 +17,7 @@ import type {
 import { lossOf, describeExchange, shownKeyOf } from './loss.ts';
 import type { Call, Loss, Opening, Probe, ProbeSession } from './probe.ts';
 import { newSessionLoss, sessionCookieOf } from './session-cookie.ts';
+import { SWITCHING_PROTOCOLS, WEBSOCKET } from './websocket.ts';
 
 interface OwnRequests {
   /** Undefined: the first call opens the session. */
@@ -47,12 +48,10 @@ async function open(client: ProbeClient, requests: OwnRequests): Promise<Opening
   const opening = filled(requests.open ?? requests.call, { session: own });
   const opened = await client.send(opening.request);
   const isAccepted = opened.kind === 'response' && opened.status < 400;
-  if (!isAccepted) {
-    return {
-      kind: 'refused',
-      why: `the app answers ${describeExchange(opened)}`,
-      exchange: opened,
-    };
+  const noWebSocket = noWebSocketLoss(opening.request, opened);
+  if (!isAccepted || noWebSocket) {
+    const why = noWebSocket?.why ?? describeExchange(opened);
+    return { kind: 'refused', why: `the app answers ${why}`, exchange: opened };
   }
   const call = filled(requests.call, { session: own, response: opened });
   if (call.missing !== undefined) {
@@ -84,9 +83,21 @@ function sessionOf(
   const call = async (): Promise<Call> => {
     const headers = { ...request.headers, ...state.headers() };
     const exchange = await client.send({ ...request, headers });
-    return { exchange, loss: state.keep(exchange) ?? lossOf(exchange, [id, ...state.values()]) };
+    const loss =
+      state.keep(exchange) ??
+      lossOf(exchange, [id, ...state.values()]) ??
+      noWebSocketLoss(request, exchange);
+    return { exchange, loss };
   };
   return { key: shownKeyOf(id), opened, call, close: () => Promise.resolve() };
+}
+
+/** An app that takes no WebSocket there may answer as to any request. */
+function noWebSocketLoss({ method }: ProbeRequest, exchange: Exchange): Loss | undefined {
+  if (method !== WEBSOCKET || exchange.kind === 'no-response') return undefined;
+  const { status } = exchange;
+  if (status === SWITCHING_PROTOCOLS || status >= 400) return undefined;
+  return { how: 'error', why: `${status} in place of a WebSocket` };
 }
 
 /** Of what a response sets, `dark` or `1` is no id, and stands in other words. */

@@ -19,6 +19,8 @@ export type Opening =
   | { readonly kind: 'stateless'; readonly what: string }
   /** The app speaks the protocol, but gave no session. `why`: a sentence. */
   | { readonly kind: 'refused'; readonly why: string; readonly exchange: Exchange }
+  /** The app takes a WebSocket there, and nothing else is known of it. */
+  | { readonly kind: 'websocket'; readonly path: string }
   /** The app speaks another protocol here. */
   | { readonly kind: 'other'; readonly exchange: Exchange };
 

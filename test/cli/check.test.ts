@@ -1,8 +1,15 @@
 /** `fly-affinity check` against servers in this process. */
 import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
-import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import {
+  createServer,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
 import { test, type TestContext } from 'node:test';
+import { WebSocketServer } from 'ws';
 import type { CheckReport } from '../../src/cli/check/report.ts';
 import { execute } from '../../src/cli/check.ts';
 import { systemClock, type Clock } from '../../src/clock.ts';
@@ -225,6 +232,21 @@ for (const { claim, respond, calls, verdict } of [
     assert.doesNotMatch((await check(args)).output, /undefined|NaN/);
   });
 }
+
+test('an app of WebSockets is recognised, and rooms in them are left to try', async (t) => {
+  const createApp = (): Server => {
+    const server = createServer((_, res) => void res.writeHead(404).end());
+    new WebSocketServer({ server });
+    return server;
+  };
+  const { single } = await startTwoMachines(t, { createApp });
+  const found = await check([single.origin]);
+  assert.equal(found.code, 1);
+  assert.match(found.output, /\n {2}GET \/ \(WebSocket\): accepted, and a WebSocket stays on its/);
+  const rooms = await check([single.origin, '--request', 'WS /{session}']);
+  assert.equal(rooms.code, 64);
+  assert.match(rooms.errors, /no response to a WebSocket names its Machine: use fly-affinity try/);
+});
 
 test('an app that opens no session, keeps none, or does not respond is told apart', async (t) => {
   const refusing = await serveApp(t, (_, res) => void res.writeHead(500).end('no'));

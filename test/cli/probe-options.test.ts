@@ -25,6 +25,7 @@ test('without options, the usual paths of every protocol are tried', () => {
     'POST /api/kernels',
     'POST /',
     'GET /',
+    'GET / (WebSocket)',
   ]);
 });
 

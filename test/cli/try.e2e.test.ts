@@ -8,8 +8,11 @@ import { run, start } from './program.ts';
 import {
   APP_WITHOUT_PORT,
   DYING_APP,
+  FORGETFUL_APP,
   MCP_APP,
+  MUTE_APP,
   PLAIN_APP,
+  ROOMS_APP,
   RPC_APP,
   SILENT_APP,
   STATELESS_MCP_APP,
@@ -18,6 +21,7 @@ import {
 interface Trial {
   readonly calls: number;
   readonly lost: number;
+  readonly elsewhere: number;
   readonly replayed: number;
   readonly reasons: Readonly<Record<string, number>>;
   readonly memoryBytes: { readonly app: number | null; readonly sidecar: number | null };
@@ -85,6 +89,36 @@ test('an app that ignores PORT is told where it listens, and what to do', async 
   assert.match(
     errors,
     /^The app listens at http:\/\/127\.0\.0\.1:(\d+), and not on PORT, which is \d+ for it\.\n[^]*sh -c 'exec [^]*\$PORT'\n.*UPSTREAM_URL=http:\/\/127\.0\.0\.1:\1\./,
+  );
+});
+
+test('rooms in WebSockets are recognised, and a setting keeps each on one Machine', async (t) => {
+  const { code, output } = await run(t, { args: ['try', '--', ...ROOMS_APP] });
+  assert.equal(code, 1);
+  assert.match(output, /WebSockets, at \/, and no other protocol[^]*--request 'WS \/\{session\}'/);
+  const args = ['--request', 'WS /{session}', '--', ...ROOMS_APP];
+  const { code: good, result } = await tried(t, args, { SESSION_PROTOCOLS: 'auto,yjs' });
+  assert.equal(good, 0);
+  assert.deepEqual([result.with.calls, result.with.lost, result.with.elsewhere], [50, 0, 0]);
+  assert.ok(result.without.elsewhere > 0);
+});
+
+test('an app that leaves calls without a response ends the trial early, and the output says so', async (t) => {
+  const args = ['try', '--request', '/', '--', ...MUTE_APP];
+  const { code, output } = await run(t, { args });
+  assert.equal(code, 0);
+  const [, made] = /without it, 5 of (\d+) did not/.exec(output) ?? [];
+  assert.match(output, /Not all calls were made \(-\): 5 had no response in time/);
+  assert.match(output, new RegExp(`calls that were not made +${50 - Number(made)} +0\n`));
+});
+
+test('calls that fail on the only Machine are no lost sessions', async (t) => {
+  const args = ['try', '--request', '/', '--', ...FORGETFUL_APP];
+  const { code, output } = await run(t, { args });
+  assert.equal(code, 1);
+  assert.match(
+    output,
+    /\n {2}No session to test: on the only Machine, a call in the session fails: 404 never heard of it\.\n$/,
   );
 });
 

@@ -101,9 +101,9 @@ function start(sidecarCommand: readonly string[] | undefined): Promise<Trial> {
 }
 
 /** A session has more requests than calls, so it may have more replays than calls. */
-function explainReplays({ sessions }: TrialResult, { simulation: { requests } }: Trial): void {
+function explainReplays(result: TrialResult, { simulation: { requests } }: Trial): void {
   const replayed = requests.filter(({ replays }) => replays > 0).length;
-  const replayedCalls = summaryOf({ sessions }).replayed;
+  const replayedCalls = summaryOf(result).replayed;
   print(
     `A request that reaches another Machine is replayed: its sidecar answers with the name of the right one,`,
     `and Fly Proxy repeats the request there. That happened to ${replayed} of ${requests.length} requests, ${replayedCalls} of them calls.`,

@@ -81,6 +81,9 @@ export function parseCheckArguments(args: readonly string[]): ParsedArguments {
   if (new Set(machines).size !== machines.length || machines.length === 1) {
     mistakes.push('--machine needs two different Machines or more');
   }
+  if ([values.request, values.open].some((text) => /^\s*WS\s/.test(text ?? ''))) {
+    mistakes.push('no response to a WebSocket names its Machine: use fly-affinity try for WS');
+  }
   const probeArguments = parseProbeOptions(withPathOf(url, values, mistakes), mistakes);
   if (mistakes.length > 0 || !url) return { kind: 'mistakes', mistakes };
   return {

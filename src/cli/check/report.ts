@@ -73,7 +73,13 @@ export function reportDetection(
 ): CheckReport {
   const nothing = { ...NOTHING_SENT, url, isCutShort };
   if (detection.kind === 'unknown') {
-    const problems = detection.attempts.map(({ where, result }) => `${where}: ${result}`);
+    const { attempts, webSocketAt } = detection;
+    const problems = [
+      ...attempts.map(({ where, result }) => `${where}: ${result}`),
+      ...(webSocketAt === undefined
+        ? []
+        : [`GET ${webSocketAt} (WebSocket): accepted, and a WebSocket stays on its Machine`]),
+    ];
     return { ...nothing, verdict: 'failed', protocol: null, where: null, problems };
   }
   const { kind, probe, why } = detection;

@@ -3,24 +3,65 @@ import { detect, type Detection } from '../../probe/detect.ts';
 import type { Probe } from '../../probe/probe.ts';
 import { PRESETS } from '../../protocols/presets.ts';
 import { startTrial, type TrialOptions } from './trial.ts';
+import type { Clock } from '../../clock.ts';
+import type { ProbeClient } from '../../probe/http-client.ts';
 
 export interface AppCheck {
   readonly detection: Detection;
-  readonly startMs: number;
+  /** How long a call of the test may take; undefined if no session was opened. */
+  readonly callTimeoutMs: number | undefined;
 }
 
 /** Rejects if the app does not start. */
-export async function checkApp(options: TrialOptions, probes: readonly Probe[]): Promise<AppCheck> {
+export async function checkApp(
+  options: TrialOptions & { readonly onStarted: (ms: number) => void },
+  probes: readonly Probe[],
+): Promise<AppCheck> {
   const { clock } = options;
   const startedAt = clock.monotonicMs();
   const alone = { ...options, sidecarCommand: undefined, machineCount: 1, port: 0 };
   const trial = await startTrial(alone);
   try {
-    const startMs = clock.monotonicMs() - startedAt;
-    return { startMs, detection: await detect(trial.client, probes) };
+    options.onStarted(clock.monotonicMs() - startedAt);
+    const detection = await detect(trial.client, probes);
+    return await callAlone(detection, trial.client, clock);
   } finally {
     await trial.close();
   }
+}
+
+const MIN_CALL_TIMEOUT_MS = 2_000;
+const MAX_CALL_TIMEOUT_MS = 10_000;
+/** How many times longer a call may take in the test, where all Machines share this computer. */
+const CALL_TIMEOUT_FACTOR = 20;
+/** The first one is slow in most apps. */
+const CALLS_ALONE = 2;
+
+/** Calls in one session: what fails on the only Machine, no lost session explains. */
+async function callAlone(
+  detection: Detection,
+  client: ProbeClient,
+  clock: Clock,
+): Promise<Pick<AppCheck, 'detection' | 'callTimeoutMs'>> {
+  const unchanged = { detection, callTimeoutMs: undefined };
+  if (detection.kind !== 'found') return unchanged;
+  const { probe } = detection;
+  const opening = await probe.open(client);
+  if (opening.kind !== 'opened') return unchanged;
+  let lastMs = 0;
+  for (let i = 0; i < CALLS_ALONE; i += 1) {
+    const startedAt = clock.monotonicMs();
+    const { loss } = await opening.session.call();
+    if (loss) {
+      await opening.session.close();
+      const why = `on the only Machine, a call in the session fails: ${loss.why}`;
+      return { detection: { kind: 'refused', probe, why }, callTimeoutMs: undefined };
+    }
+    lastMs = clock.monotonicMs() - startedAt;
+  }
+  await opening.session.close();
+  const wanted = Math.max(MIN_CALL_TIMEOUT_MS, lastMs * CALL_TIMEOUT_FACTOR);
+  return { detection, callTimeoutMs: Math.min(MAX_CALL_TIMEOUT_MS, wanted) };
 }
 
 /** What was recognised, and where its sessions are; one line each. */
@@ -49,16 +90,29 @@ export function describeFailure(
     case 'refused':
       return [
         ...describeProbe(detection.probe).slice(0, 1),
-        `No session was opened: ${detection.why}.`,
+        `No session to test: ${detection.why}.`,
       ];
     case 'unknown':
+      if (detection.webSocketAt !== undefined) return describeWebSocket(detection.webSocketAt);
       return [
         'no protocol that this command knows; it tried',
         ...detection.attempts.map(({ where, result }) => `  ${where}: ${result}`),
         'Say where it is with --path, or give a request that opens a session and is repeated in it:',
         `  fly-affinity try --request 'POST /login' --data 'user=me' -- CMD`,
+        'If another request shows whether the session is there:',
+        `  fly-affinity try --open 'POST /login' --open-data 'user=me' --request 'GET /account' -- CMD`,
       ];
   }
+}
+
+function describeWebSocket(path: string): readonly string[] {
+  return [
+    `WebSockets, at ${path}, and no other protocol that this command knows`,
+    'A WebSocket stays on its Machine and loses nothing there. But clients that have to meet, as in a room or a',
+    'document, have to reach the same Machine. {session} says where the name of the room is:',
+    `  fly-affinity try --request 'WS ${path.replace(/\/$/, '')}/{session}' -- CMD`,
+    'Products that have rooms need a setting: fly-affinity help presets.',
+  ];
 }
 
 /** For an app that listens elsewhere: why that fails here, and what to do. */

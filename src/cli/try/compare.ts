@@ -8,7 +8,13 @@ import type { Probe } from '../../probe/probe.ts';
 import { adviceFor, checkApp, describeFailure, describeProbe, type AppCheck } from './app-check.ts';
 import { jsonOf } from './json.ts';
 import { keepRunning } from './keep.ts';
-import { formatComparison, formatSessions, verdictOf, type Results } from './report.ts';
+import {
+  formatComparison,
+  formatCutShort,
+  formatSessions,
+  verdictOf,
+  type Results,
+} from './report.ts';
 import { createRequestFollower, type RequestFollower } from './requests.ts';
 import { seenProtocols } from './seen-protocols.ts';
 import { styleFor, type Style } from './style.ts';
@@ -55,6 +61,8 @@ class Comparing {
   readonly #style: Style;
   readonly #adminToken = randomBytes(16).toString('hex');
   readonly #follower: RequestFollower;
+  /** For each call of the test; undefined until the app has been called alone. */
+  #callTimeoutMs: number | undefined;
 
   constructor(options: ComparisonOptions) {
     this.#options = options;
@@ -63,11 +71,11 @@ class Comparing {
   }
 
   async run(): Promise<Comparison> {
-    const { appCommand, machineCount, probes } = this.#options;
+    const { appCommand, machineCount } = this.#options;
     checkSettings(this.#trialOptions(true));
     this.#say(this.#style.strong('Your app'), `  ${appCommand.join(' ')}`);
-    const { startMs, detection } = await this.#checkApp(probes);
-    this.#say(`  listens on PORT, ${(startMs / 1000).toFixed(1)} s after its start`);
+    const { detection, callTimeoutMs } = await this.#checkApp();
+    this.#callTimeoutMs = callTimeoutMs;
     if (detection.kind !== 'found') return this.#endUnknown(detection);
     this.#say(...describeProbe(detection.probe).map((line) => `  ${line}`), '');
     const traffic = { ...this.#options, probe: detection.probe };
@@ -79,24 +87,27 @@ class Comparing {
       '  Below, . is a call that found its session, x one that failed, o one that another Machine answered.',
       '',
     );
-    const without = await this.#runTrial('Without fly-affinity', traffic);
+    const without = await this.#runTrial(traffic);
+    this.#say(this.#style.strong('With fly-affinity'));
     const kept = await this.#startTrial(true);
     try {
-      const affine = await this.#run(kept, 'With fly-affinity', traffic);
+      const affine = await this.#run(kept, traffic);
       return await this.#conclude({ without, affine }, kept, detection.probe);
     } finally {
       await kept.close();
     }
   }
 
-  async #checkApp(probes: readonly Probe[]): Promise<AppCheck> {
-    const { appCommand } = this.#options;
+  async #checkApp(): Promise<AppCheck> {
+    const { appCommand, probes } = this.#options;
     return checkApp(
       {
         ...this.#trialOptions(false),
         onAppElsewhere: (origin, port) => {
           this.#options.stderr.write(`${adviceFor(appCommand, origin, port).join('\n')}\n`);
         },
+        onStarted: (ms) =>
+          this.#say(`  listens on PORT, ${(ms / 1000).toFixed(1)} s after its start`),
       },
       probes,
     );
@@ -109,10 +120,11 @@ class Comparing {
     return { isGood: detection.kind === 'stateless' };
   }
 
-  async #runTrial(title: string, traffic: Traffic): Promise<TrialResult> {
+  async #runTrial(traffic: Traffic): Promise<TrialResult> {
+    this.#say(this.#style.strong('Without fly-affinity'));
     const trial = await this.#startTrial(false);
     try {
-      return await this.#run(trial, title, traffic);
+      return await this.#run(trial, traffic);
     } finally {
       await trial.close();
     }
@@ -122,11 +134,11 @@ class Comparing {
     return startTrial(this.#trialOptions(hasSidecar));
   }
 
-  async #run(trial: Trial, title: string, traffic: Traffic): Promise<TrialResult> {
+  async #run(trial: Trial, traffic: Traffic): Promise<TrialResult> {
     const result = await trial.run(traffic);
     this.#say(
-      this.#style.strong(title),
       formatSessions(result, trial.simulation.machines, this.#style),
+      ...formatCutShort(result),
     );
     if (result.lastLines.length > 0) {
       throw new Error(`the app has exited; its last lines:\n${result.lastLines.join('\n')}`);
@@ -164,6 +176,7 @@ class Comparing {
       ...this.#options,
       sidecarCommand: hasSidecar ? sidecarCommand : undefined,
       port: hasSidecar && isKept ? port : 0,
+      timeoutMs: this.#callTimeoutMs,
       // Its request lines tell what it decided, and why.
       sidecarEnv: { LOG_LEVEL: 'info', LOG_FORMAT: 'json', ADMIN_TOKEN: this.#adminToken },
       onLine: (machine, source, line) => this.#follower.readLine(machine, source, line),

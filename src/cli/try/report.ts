@@ -2,12 +2,12 @@
 import type { MachineId } from '../../session.ts';
 import { formatTable, type Style } from './style.ts';
 import { reasonsOf, summaryOf, type Summary } from './summary.ts';
-import type { TrialCall, TrialSession } from './traffic.ts';
+import { MAX_SILENT_CALLS, type TrialCall, type TrialSession } from './traffic.ts';
 import type { TrialResult } from './trial.ts';
 
-/** A row for each session: `.` for a call that found it, `x` for one that did not. */
+/** A row for each session: `.` for a call that found it, `x` for one that did not, `-` for one that was not made. */
 export function formatSessions(
-  { sessions }: TrialResult,
+  { sessions, callsPlanned }: TrialResult,
   machines: readonly { readonly id: MachineId }[],
   style: Style,
 ): string {
@@ -18,8 +18,9 @@ export function formatSessions(
   const rows = sessions.map(({ key, machine, calls }) => [
     key ?? '(none)',
     numberOf(machine),
-    calls.map((call) => markOf(call, style)).join(''),
-    formatReasons(calls),
+    calls.map((call) => markOf(call, style)).join('') +
+      style.faint('-'.repeat(callsPlanned - calls.length)),
+    formatReasons(calls, callsPlanned - calls.length),
   ]);
   return formatTable([['session', 'Machine', 'calls', 'lost'].map(style.faint), ...rows]);
 }
@@ -29,9 +30,24 @@ function markOf({ loss, isElsewhere }: TrialCall, style: Style): string {
   return isElsewhere ? style.bad('o') : style.good('.');
 }
 
-function formatReasons(calls: TrialSession['calls']): string {
-  const reasons = reasonsOf(calls);
-  return reasons.length === 0 ? '0' : reasons.map(([why, count]) => `${count}: ${why}`).join('; ');
+function formatReasons(calls: TrialSession['calls'], notMade: number): string {
+  const reasons = reasonsOf(calls).map(([why, count]) => `${count}: ${why}`);
+  const lost = reasons.length === 0 ? '0' : reasons.join('; ');
+  return notMade === 0 ? lost : `${lost}; ${notMade} not made`;
+}
+
+/** Why not all calls were made: a sentence; none if all were. */
+export function formatCutShort({ cutShort }: TrialResult): readonly string[] {
+  switch (cutShort) {
+    case 'time':
+      return ['  Not all calls were made (-): the time was up.'];
+    case 'silence':
+      return [
+        `  Not all calls were made (-): ${MAX_SILENT_CALLS} had no response in time, and each of them takes long.`,
+      ];
+    case undefined:
+      return [];
+  }
 }
 
 export interface Results {
@@ -45,6 +61,9 @@ export function formatComparison({ without, affine }: Results, style: Style): st
     ['', 'without', 'with fly-affinity'].map(style.strong),
     ['calls that found their session', kept(before, style), kept(after, style)],
     ...reasonRows(before, after),
+    ...(before.notMade + after.notMade === 0
+      ? []
+      : [['calls that were not made', String(before.notMade), String(after.notMade)]]),
     ['calls that Fly Proxy replayed', String(before.replayed), String(after.replayed)],
     ['time of a call, median', formatMs(before.medianMs), formatMs(after.medianMs)],
     ['time of a call, 95 of 100', formatMs(before.p95Ms), formatMs(after.p95Ms)],

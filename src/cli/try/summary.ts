@@ -3,7 +3,10 @@ import type { TrialCall, TrialSession } from './traffic.ts';
 import type { TrialResult } from './trial.ts';
 
 export interface Summary {
+  /** That were made. */
   readonly calls: number;
+  /** That were planned, and not made. */
+  readonly notMade: number;
   readonly lost: number;
   /** The app of another Machine answered, and did not say whether it had the session. */
   readonly elsewhere: number;
@@ -16,11 +19,12 @@ export interface Summary {
   readonly p95Ms: number;
 }
 
-export function summaryOf({ sessions }: Pick<TrialResult, 'sessions'>): Summary {
+export function summaryOf({ sessions, callsPlanned }: TrialResult): Summary {
   const calls = sessions.flatMap((session) => session.calls);
   const times = calls.filter(({ ms }) => ms > 0).map(({ ms }) => ms);
   return {
     calls: calls.length,
+    notMade: sessions.length * callsPlanned - calls.length,
     lost: calls.filter(({ loss }) => loss).length,
     elsewhere: calls.filter(({ isElsewhere }) => isElsewhere).length,
     replayed: calls.filter(({ replays }) => replays > 0).length,

@@ -26,6 +26,12 @@ interface TrafficParts {
   readonly hasLostApp: () => boolean;
 }
 
+export interface TrafficResult {
+  readonly sessions: readonly TrialSession[];
+  /** Why not all calls were made: {@link MAX_DURATION_MS}, or {@link MAX_SILENT_CALLS}. */
+  readonly cutShort: 'time' | 'silence' | undefined;
+}
+
 export interface TrialSession {
   /** Hashed; undefined if it could not be opened. */
   readonly key: string | undefined;
@@ -46,14 +52,21 @@ export interface TrialCall {
 
 /** A slow app must not keep anyone waiting: after that time, in ms, no call begins. */
 const MAX_DURATION_MS = 60_000;
+/** Nor an app that leaves calls without a response: after that many, no call begins. */
+export const MAX_SILENT_CALLS = 5;
 
 /** Interleaves the sessions, so that the same seed spreads the same calls alike. */
-export async function runTraffic(traffic: Traffic, parts: TrafficParts): Promise<TrialSession[]> {
+export async function runTraffic(traffic: Traffic, parts: TrafficParts): Promise<TrafficResult> {
   const { clock, signal, hasLostApp } = parts;
   const endsAt = clock.monotonicMs() + MAX_DURATION_MS;
-  const isOver = (): boolean => signal.aborted || hasLostApp() || clock.monotonicMs() >= endsAt;
-  await warmUp(traffic, parts);
   const running: RunningSession[] = [];
+  const cutShort = (): TrafficResult['cutShort'] => {
+    if (clock.monotonicMs() >= endsAt) return 'time';
+    const calls = running.flatMap((session) => session.result().calls);
+    return calls.filter(isSilent).length >= MAX_SILENT_CALLS ? 'silence' : undefined;
+  };
+  const isOver = (): boolean => signal.aborted || hasLostApp() || cutShort() !== undefined;
+  await warmUp(traffic, parts);
   while (running.length < traffic.sessions && !isOver()) {
     running.push(createRunningSession(await traffic.probe.open(parts.client), parts));
   }
@@ -61,8 +74,14 @@ export async function runTraffic(traffic: Traffic, parts: TrafficParts): Promise
     if (round === Math.floor(traffic.calls / 2)) await parts.onHalf?.();
     for (const session of running) if (!isOver()) await session.call();
   }
+  const isWhole = running.every((session) => session.result().calls.length === traffic.calls);
+  const result = isWhole && running.length === traffic.sessions ? undefined : cutShort();
   for (const session of running) await session.close();
-  return running.map((session) => session.result());
+  return { sessions: running.map((session) => session.result()), cutShort: result };
+}
+
+function isSilent({ loss }: TrialCall): boolean {
+  return loss?.how === 'no-response';
 }
 
 const WARM_UP_CALLS = 10;
@@ -71,7 +90,10 @@ const WARM_UP_CALLS = 10;
 async function warmUp({ probe }: Traffic, { client, signal }: TrafficParts): Promise<void> {
   const opening = await probe.open(client);
   if (opening.kind !== 'opened') return;
-  for (let i = 0; i < WARM_UP_CALLS && !signal.aborted; i += 1) await opening.session.call();
+  for (let i = 0; i < WARM_UP_CALLS && !signal.aborted; i += 1) {
+    const { loss } = await opening.session.call();
+    if (loss?.how === 'no-response') break;
+  }
   await opening.session.close();
 }
 

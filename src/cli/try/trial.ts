@@ -10,7 +10,7 @@ import {
 } from '../../simulator/simulation.ts';
 import { residentBytesOf } from './memory.ts';
 import { seededRandom } from './random.ts';
-import { runTraffic, type Traffic, type TrialSession } from './traffic.ts';
+import { runTraffic, type Traffic, type TrafficResult } from './traffic.ts';
 
 export interface TrialOptions {
   readonly appCommand: readonly string[];
@@ -22,6 +22,8 @@ export interface TrialOptions {
   readonly env: SimulationOptions['env'];
   readonly sidecarEnv: SimulationOptions['env'];
   readonly headers: HeaderFields;
+  /** For each request of the client; the default is the client's. */
+  readonly timeoutMs?: number | undefined;
   readonly clock: Clock;
   readonly signal: AbortSignal;
   readonly onLine: NonNullable<SimulationOptions['onLine']>;
@@ -35,8 +37,9 @@ export interface Trial {
   close(): Promise<void>;
 }
 
-export interface TrialResult {
-  readonly sessions: readonly TrialSession[];
+export interface TrialResult extends TrafficResult {
+  /** Planned in each session. */
+  readonly callsPlanned: number;
   /** Of one Machine, in bytes: the largest; undefined where it is not known. */
   readonly memory: { readonly app: number | undefined; readonly sidecar: number | undefined };
   /** Of the apps that have exited. */
@@ -50,7 +53,8 @@ export function checkSettings({ env, sidecarEnv, seed }: TrialOptions): void {
 
 /** Rejects if a Machine does not start. */
 export async function startTrial(options: TrialOptions): Promise<Trial> {
-  const { clock, headers, sidecarCommand, onAppElsewhere, port, seed, ...others } = options;
+  const { clock, headers, timeoutMs, sidecarCommand, onAppElsewhere, port, seed, ...others } =
+    options;
   const simulation = await startSimulation({
     ...others,
     ...(sidecarCommand && { sidecarCommand }),
@@ -59,7 +63,12 @@ export async function startTrial(options: TrialOptions): Promise<Trial> {
     random: seededRandom(seed),
     edge: { port, spread: 'random' },
   });
-  const client = createProbeClient({ origin: simulation.url, headers, clock });
+  const client = createProbeClient({
+    origin: simulation.url,
+    headers,
+    clock,
+    ...(timeoutMs !== undefined && { timeoutMs }),
+  });
   return {
     simulation,
     client,
@@ -70,8 +79,8 @@ export async function startTrial(options: TrialOptions): Promise<Trial> {
       const hasLostApp = (): boolean =>
         simulation.machines.some((machine) => machine.lastLinesOfEndedApp() !== undefined);
       const parts = { client, clock, recordOf, signal, hasLostApp, ...half };
-      const sessions = await runTraffic(traffic, parts);
-      return { sessions, ...stateOf(simulation.machines) };
+      const result = await runTraffic(traffic, parts);
+      return { ...result, callsPlanned: traffic.calls, ...stateOf(simulation.machines) };
     },
     close: async () => {
       await client.close();
@@ -87,7 +96,7 @@ function createRecordFinder({
   return (requestId) => requests.findLast((record) => record.requestId === requestId);
 }
 
-function stateOf(machines: readonly SimulatedMachine[]): Omit<TrialResult, 'sessions'> {
+function stateOf(machines: readonly SimulatedMachine[]): Pick<TrialResult, 'memory' | 'lastLines'> {
   const largest = (name: 'app' | 'sidecar'): number | undefined => {
     const sizes = machines.flatMap((machine) => residentBytesOf(machine.processesOf(name)) ?? []);
     return sizes.length === 0 ? undefined : Math.max(...sizes);

@@ -61,3 +61,37 @@ createServer((request, response) => {
 
 /** It never listens. */
 export const SILENT_APP = script(`console.log('started'); setInterval(() => {}, 1000);`);
+
+/** Rooms in WebSockets; it leaves every other request without a response. */
+export const ROOMS_APP = script(`
+import { createServer } from 'node:http';
+import { WebSocketServer } from 'ws';
+const server = createServer((request, response) => {
+  if (request.url !== '/mcp') response.writeHead(404).end();
+});
+new WebSocketServer({ server });
+server.listen(process.env.PORT, '127.0.0.1');
+`);
+
+/** It leaves a call in a session that it does not know without a response. */
+export const MUTE_APP = script(`
+import { createServer } from 'node:http';
+const known = new Set();
+createServer((request, response) => {
+  const id = request.headers['x-session-id'];
+  if (id !== undefined && !known.has(id)) return;
+  const minted = id ?? crypto.randomUUID();
+  known.add(minted);
+  response.writeHead(200, { 'x-session-id': minted }).end();
+}).listen(process.env.PORT, '127.0.0.1');
+`);
+
+/** It opens sessions, and knows none. */
+export const FORGETFUL_APP = script(`
+import { createServer } from 'node:http';
+createServer((request, response) => {
+  const id = request.headers['x-session-id'];
+  if (id === undefined) response.writeHead(200, { 'x-session-id': crypto.randomUUID() }).end();
+  else response.writeHead(404).end('never heard of it');
+}).listen(process.env.PORT, '127.0.0.1');
+`);

@@ -2,7 +2,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { adviceFor } from '../../../src/cli/try/app-check.ts';
 import { seededRandom } from '../../../src/cli/try/random.ts';
-import { formatComparison, formatSessions, verdictOf } from '../../../src/cli/try/report.ts';
+import {
+  formatComparison,
+  formatCutShort,
+  formatSessions,
+  verdictOf,
+} from '../../../src/cli/try/report.ts';
 import { styleFor } from '../../../src/cli/try/style.ts';
 import { summaryOf } from '../../../src/cli/try/summary.ts';
 import type { TrialCall } from '../../../src/cli/try/traffic.ts';
@@ -19,7 +24,8 @@ function call(overrides: Partial<TrialCall> = {}): TrialCall {
 
 function resultOf(calls: readonly TrialCall[], sidecar?: number): TrialResult {
   const memory = { app: 50_000_000, sidecar };
-  return { sessions: [{ key: '01234567', machine: A, calls }], memory, lastLines: [] };
+  const sessions = [{ key: '01234567', machine: A, calls }];
+  return { sessions, cutShort: undefined, callsPlanned: calls.length, memory, lastLines: [] };
 }
 
 const LOST = call({ machine: B, loss: { how: 'unknown-session', why: '404 Session not found' } });
@@ -34,6 +40,18 @@ test('each call has its mark, and each reason its count', () => {
       '  01234567  2        .xxo   2: 404 Session not found; 1: another Machine answered',
     ].join('\n'),
   );
+});
+
+test('a call that was not made has its mark, and the reason is said', () => {
+  const result: TrialResult = { ...WITHOUT, callsPlanned: 6, cutShort: 'silence' };
+  assert.match(
+    formatSessions(result, [{ id: A }], PLAIN),
+    /\.xxo-- {2}2: 404 Session not found; 1: another Machine answered; 2 not made$/,
+  );
+  assert.match(formatComparison({ without: result, affine: WITH }, PLAIN), /not made +2 +0\n/);
+  assert.match(formatCutShort(result)[0] ?? '', /5 had no response in time/);
+  assert.match(formatCutShort({ ...result, cutShort: 'time' })[0] ?? '', /the time was up/);
+  assert.deepEqual(formatCutShort(WITHOUT), []);
 });
 
 test('both results stand side by side', () => {
