@@ -6,6 +6,7 @@ import { describe } from 'node:test';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { bundleWriter } from './bundled-writer.ts';
+import { forgetHooks } from './forget-hooks.ts';
 import { createLeakCheck, exitSoon } from './leak-check.ts';
 import './property-seed.ts';
 
@@ -14,6 +15,7 @@ const TIMEOUT_MS = 120_000;
 
 export async function runInOneProcess(files: readonly string[]): Promise<void> {
   await bundleWriter();
+  await forgetHooks();
   let leakCount = 0;
   const checkAfter = createLeakCheck('short', () => void (leakCount += 1));
   for (const file of files) {

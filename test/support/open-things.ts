@@ -75,6 +75,8 @@ export function followOpenThings(stacks: Stacks): OpenThings {
       if (kind === 'server') listening.onHandle(thing);
     },
     destroy: (id) => void open.delete(id),
+    // No promise is among the kinds.
+    trackPromises: false,
   }).enable();
   const files = followFiles();
 
