@@ -10,7 +10,7 @@ import type { Writable } from 'node:stream';
  * that each read costs there: together they take as long as parsing a head. If `onRead` returns false,
  * reading pauses until {@link resumeReads}. 'data' is not emitted any more, the other events are.
  */
-export function readDirectly(socket: Socket, onRead: (bytes: Buffer) => boolean): void {
+function readDirectly(socket: Socket, onRead: (bytes: Buffer) => boolean): void {
   // node:net calls `push` with each read, and with null at the end. It pauses when that returns false.
   socket.push = (chunk: Buffer | null): boolean =>
     chunk === null ? Socket.prototype.push.call(socket, null) : onRead(chunk);
@@ -19,7 +19,7 @@ export function readDirectly(socket: Socket, onRead: (bytes: Buffer) => boolean)
 }
 
 /** Resumes the reads of {@link readDirectly}, if they are paused. */
-export function resumeReads(socket: Socket): void {
+function resumeReads(socket: Socket): void {
   if (!socket.destroyed) socket._read(0);
 }
 

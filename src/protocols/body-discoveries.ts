@@ -17,7 +17,7 @@ import type { BodyDiscovery, MessageDiscovery, Protocol } from './protocol.ts';
 import { detachedCopy, type MachineId } from '../session.ts';
 
 /** One way in which bodies reveal ids. */
-export interface BodyDiscoverer {
+interface BodyDiscoverer {
   /**
    * Whether the response to this request may reveal an id that can't be found in compressed bytes: the response has
    * to be requested uncompressed.
@@ -36,7 +36,7 @@ export interface OpenedInspector {
 /** Read from requests; in lower case. */
 export const STREAM_HEADER = 'accept';
 
-export interface BodyDiscovererOptions {
+interface BodyDiscovererOptions {
   /** The Machine whose hint new ids get, if any. */
   readonly hint: MachineId | undefined;
   readonly createId: () => string;

@@ -36,7 +36,7 @@ export function inspected(
 }
 
 /** Leaves out what is no session id. */
-export function discoverIds(protocol: Protocol, revealed: Revealed): readonly DiscoveredId[] {
+function discoverIds(protocol: Protocol, revealed: Revealed): readonly DiscoveredId[] {
   if (revealed === undefined) return NO_IDS;
   const texts = typeof revealed === 'string' ? [revealed] : new Set(revealed);
   return [...texts].flatMap((text) => {
@@ -46,7 +46,7 @@ export function discoverIds(protocol: Protocol, revealed: Revealed): readonly Di
 }
 
 /** What reads ids of one protocol. */
-export interface IdsReader {
+interface IdsReader {
   readonly protocol: Protocol;
   readonly discovery: Pick<BodyDiscovery, 'read'>;
 }
@@ -60,7 +60,7 @@ export function readIdsOf(readers: readonly IdsReader[], text: string): readonly
   return found.size === 0 ? NO_IDS : [...found.values()];
 }
 
-export interface BodyIdsReader extends IdsReader {
+interface BodyIdsReader extends IdsReader {
   readonly discovery: Pick<BodyDiscovery, 'begin' | 'read'>;
 }
 

@@ -32,7 +32,7 @@ const JSON_START: ReadonlySet<number> = new Set(Buffer.from('"[{'));
 /** A word alone is no URL that anyone posts to: events of this name exist outside of MCP too. */
 const URL_LIKE = /[/?]/;
 
-export interface SseEndpointOptions {
+interface SseEndpointOptions {
   readonly protocol: Protocol;
   /** Names of the query parameter that holds the id. */
   readonly names: readonly string[];

@@ -3,7 +3,7 @@ import type { Cancel, Clock } from '../clock.ts';
 import { BodyReader, BROKEN_BODY, type BodySink } from '../http/body-reader.ts';
 import type { IncomingRequestListener, IncomingRequest } from '../http/incoming-request.ts';
 
-export interface CollectOptions {
+interface CollectOptions {
   readonly maxBytes: number;
   /** How long the body may take, in ms. */
   readonly timeoutMs: number;
@@ -11,7 +11,7 @@ export interface CollectOptions {
 }
 
 /** `too-long`: over `maxBytes`; `late`: over `timeoutMs`; `broken`: not framed as its head says. */
-export type Collected = Buffer | 'too-long' | 'late' | 'broken';
+type Collected = Buffer | 'too-long' | 'late' | 'broken';
 
 const NO_TRAILERS = { maxBytes: 8_192, maxFields: 64, forbidden: new Set<string>() };
 
