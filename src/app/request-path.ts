@@ -125,7 +125,7 @@ export class RequestPath {
     return this.listeners.edge.busyCount() > 0 ? QUIET_MS : this.#recorder.msUntilQuiet();
   }
 
-  /** What the peers are told of this Machine. */
+  /** The status that peers receive from this Machine. */
   status(): PeerStatus {
     return statusOf(this.#parts);
   }

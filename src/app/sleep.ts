@@ -18,7 +18,7 @@ interface SleepParts {
   readonly draining: Pick<Draining, 'state'>;
   readonly directory: Directory;
   readonly liveness: Pick<Liveness, 'of'>;
-  /** What the peers are told of this Machine. */
+  /** The status that peers receive from this Machine. */
   readonly status: () => PeerStatus;
 }
 
@@ -40,7 +40,7 @@ export function createSleeper(
   const { edge, peer } = path.listeners;
   const { paused, peers } = path.sessions;
   const { store } = opened;
-  /** A shared store has told them. */
+  /** A shared store has the bindings already. */
   const announce = (own: readonly Binding[]): Promise<boolean> =>
     store.isShared ? Promise.resolve(true) : peers.announceAll(own);
   return new Sleeper({
@@ -50,7 +50,7 @@ export function createSleeper(
     whyAwake: () => whyAwake(given),
     findProblem: () => findSocketProblem(target.socketPath),
     suspend: (signal) => requestSuspend(target, parts.clock, signal),
-    tellPeers: () => tellPeers(given),
+    notifyPeers: () => notifyPeers(given),
     pauseSessions: (isUsed) =>
       paused.pause((own) => (isUsed() ? Promise.resolve(false) : announce(own))),
     resumeSessions: (sleptMs) => paused.resume(sleptMs, announce),
@@ -73,7 +73,7 @@ export function createSleeper(
     },
     askPeers: async () => {
       await given.directory.findNewMachines();
-      await tellPeers(given);
+      await notifyPeers(given);
       await paused.eachOwn(announce);
     },
   });
@@ -88,13 +88,13 @@ function whyAwake({ draining, opened, directory, path }: SleepParts): string | u
   return isFleetKnown ? undefined : 'the list of Machines is unreadable';
 }
 
-/** Those that do not respond hear it from the others, or when they are back. */
-async function tellPeers({ directory, liveness, path, status }: SleepParts): Promise<boolean> {
+/** Machines that do not respond learn it from the others, or when they are back. */
+async function notifyPeers({ directory, liveness, path, status }: SleepParts): Promise<boolean> {
   const responding = directory
     .others()
     .filter(({ machine }) => ['running', 'unreachable-from-edge'].includes(liveness.of(machine)));
-  const told = await Promise.all(
+  const responded = await Promise.all(
     responding.map(({ machine }) => path.sessions.peers.sendHeartbeat(machine, status())),
   );
-  return !told.includes(false);
+  return !responded.includes(false);
 }

@@ -3,9 +3,9 @@
  *
  * ```
  * awake ──unused for so long──> preparing ──all is closed──> suspending ──the clock jumps, or a second──> awake
- *   ^──used, or a peer can't be told─┘                          └──refused───────────────────────────────^
+ *   ^──used, or a peer is silent─────┘                          └──refused───────────────────────────────^
  * ```
- * Preparing: tells the peers, pauses the life of the sessions, closes the listeners and waits until no connection
+ * Preparing: notifies the peers, pauses the life of the sessions, closes the listeners and waits until no connection
  * is open. A request that comes then is refused by the kernel; Fly Proxy tries again, which wakes the Machine.
  * Awake again: drops connections that may be dead, accepts requests, and asks the peers before the first of them
  * reaches the app. What Fly.io responds proves nothing, so this happens after a refusal and after silence, too.
@@ -30,8 +30,8 @@ export interface SleeperParts {
   readonly findProblem: () => Promise<string | undefined>;
   /** Resolves to why it failed. */
   readonly suspend: (signal: AbortSignal) => Promise<string | undefined>;
-  /** Tells the peers whether this Machine sleeps; resolves to whether all that respond know. */
-  readonly tellPeers: () => Promise<boolean>;
+  /** Notifies the peers whether this Machine sleeps; resolves to whether all that should respond did. */
+  readonly notifyPeers: () => Promise<boolean>;
   /** Resolves to whether all sessions are paused, here and on the peers; `isUsed` ends it early. */
   readonly pauseSessions: (isUsed: () => boolean) => Promise<boolean>;
   readonly resumeSessions: (sleptMs: number) => Promise<void>;
@@ -65,7 +65,7 @@ const LISTEN_RETRY_MS = 100;
 const MAX_RETRY_MS = 3_600_000;
 
 const USED = 'a request has come';
-const NOT_TOLD = 'a peer could not be told';
+const NO_RESPONSE = 'a peer did not respond';
 const STAYS_OPEN = 'a connection does not close';
 const NOTHING_HAPPENED = 'Fly.io has accepted the request, and has not suspended this Machine';
 
@@ -85,7 +85,7 @@ export class Sleeper {
     this.#parts = parts;
   }
 
-  /** What peers are told: it sleeps, or is about to. */
+  /** What peers receive: it sleeps, or is about to. */
   get isAsleep(): boolean {
     return this.#state !== 'awake';
   }
@@ -164,24 +164,24 @@ export class Sleeper {
   }
 
   async #stayAwake(reason: string): Promise<void> {
-    const { logger, metrics, tellPeers } = this.#parts;
+    const { logger, metrics, notifyPeers } = this.#parts;
     metrics.suspendEnded('aborted');
     logger.info({ reason }, 'this Machine stays awake');
     await this.#listenAgain();
     this.#state = 'awake';
-    await tellPeers();
+    await notifyPeers();
     await this.#resumeSessions(0);
     if (reason !== USED) this.#retryLater();
   }
 
   /** Resolves to why this Machine has to stay awake. */
   async #prepare(): Promise<string | undefined> {
-    const { tellPeers, pauseSessions, stopAccepting } = this.#parts;
+    const { notifyPeers, pauseSessions, stopAccepting } = this.#parts;
     this.#state = 'preparing';
-    if (!(await tellPeers())) return NOT_TOLD;
+    if (!(await notifyPeers())) return NO_RESPONSE;
     const isPaused = await pauseSessions(() => this.#isNeeded());
     if (this.#isNeeded()) return USED;
-    if (!isPaused) return NOT_TOLD;
+    if (!isPaused) return NO_RESPONSE;
     stopAccepting();
     return this.#untilClosed();
   }

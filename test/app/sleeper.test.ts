@@ -8,7 +8,7 @@ import { createTestClock } from '../support/clock.ts';
 
 const AFTER_MS = 10_000;
 
-for (const part of ['findProblem', 'tellPeers', 'suspend', 'reconnect', 'stopAccepting'] as const)
+for (const part of ['findProblem', 'notifyPeers', 'suspend', 'reconnect', 'stopAccepting'] as const)
   test(`a fault of ${part} leaves the ports open, and is tried again later`, async (t) => {
     const clock = createTestClock();
     let [isOpen, attempts] = [true, 0];
@@ -24,7 +24,7 @@ for (const part of ['findProblem', 'tellPeers', 'suspend', 'reconnect', 'stopAcc
         return part === 'findProblem' ? fails() : Promise.resolve(undefined);
       },
       suspend: () => Promise.resolve(undefined),
-      tellPeers: () => Promise.resolve(true),
+      notifyPeers: () => Promise.resolve(true),
       pauseSessions: () => Promise.resolve(true),
       resumeSessions: () => Promise.resolve(),
       stopAccepting: () => (isOpen = false),
