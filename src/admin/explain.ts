@@ -2,7 +2,7 @@
  * `/explain`: what the sidecar would do with a request, and why.
  *
  * ```
- * POST /explain                                       {"method","path","headers","from"} as JSON
+ * POST /explain                                       {"method","path","headers","body","from"} as JSON
  * GET  /explain?method=POST&path=/mcp&header=a:%20b   the same; `header` any number of times
  * ```
  * A session id is a credential, and URLs end up in histories and logs: that is what the body is for.
@@ -21,6 +21,7 @@ export interface RequestToExplain {
   readonly target: string;
   /** Name, value, name, value. */
   readonly rawHeaders: readonly string[];
+  readonly body?: string | undefined;
 }
 
 export interface ExplainRouteParts {
@@ -29,7 +30,7 @@ export interface ExplainRouteParts {
   readonly clock: Clock;
 }
 
-/** More than the head of a request may have (http/limits.ts), written as JSON. */
+/** More than the head of a request may have (http/limits.ts), and a body with an id, written as JSON. */
 const MAX_BODY_BYTES = 131_072;
 
 export async function explainQuery(
@@ -85,6 +86,7 @@ const BodySchema = v.strictObject(
       v.record(NameSchema, v.union([ValueSchema, v.array(ValueSchema)], AS_IN_A_REQUEST)),
       {},
     ),
+    body: v.optional(v.string('a text')),
   },
-  'the body must be JSON: {"method", "path", "headers": {name: value or values}, "from"}, with a path',
+  'the body must be JSON: {"method", "path", "headers": {name: value or values}, "body", "from"}, with a path',
 );

@@ -57,6 +57,7 @@ export class RequestPath {
   readonly startGate: StartGate;
   readonly #parts: RequestPathParts;
   readonly #engine: HttpEngine;
+  readonly #mayHaveIdInBody: ProxyParts['mayHaveIdInBody'];
   readonly #cookie: AffinityCookie | undefined;
   readonly #router: Router;
   readonly #actionFor: ActionFor;
@@ -72,6 +73,10 @@ export class RequestPath {
     const { machine: self } = config.identity;
     this.#parts = parts;
     this.sessions = new OwnedSessions(parts);
+    this.#mayHaveIdInBody = createBodyCheck(
+      config.protocols,
+      createRequestIdReader(config.protocols, { hints: config.hints }),
+    );
     const { peers } = this.sessions;
     this.#engine = new HttpEngine(parts);
     const { shared, limits } = this.#engine;
@@ -106,6 +111,7 @@ export class RequestPath {
       router: this.#router,
       actionFor: this.#actionFor,
       protectedNames: this.#engine.sessionHeaders,
+      mayHaveIdInBody: this.#mayHaveIdInBody,
     });
   }
 
@@ -196,10 +202,7 @@ export class RequestPath {
     return {
       ...{ self, clock, metrics, olderSessions, openStreams, bindings, tracing },
       router: this.#router,
-      mayHaveIdInBody: createBodyCheck(
-        config.protocols,
-        createRequestIdReader(config.protocols, { hints: config.hints }),
-      ),
+      mayHaveIdInBody: this.#mayHaveIdInBody,
       heldBodies: new HeldBodies(this.#engine.shared.budget, clock),
       startGate: this.startGate,
       actionFor: this.#actionFor,

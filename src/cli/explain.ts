@@ -1,6 +1,7 @@
 /** `fly-affinity explain`: asks the sidecar of this Machine what it would do with a request, and why. */
 import { text as readText } from 'node:stream/consumers';
 import { parseArgs } from 'node:util';
+import { contentTypeOf } from './probe-options.ts';
 import { print, reportMistake, type CommandContext } from './command.ts';
 import { formatExplanation } from './explanation.ts';
 import { INVALID_ID } from './sessions/arguments.ts';
@@ -13,7 +14,7 @@ import type { Explanation } from '../routing/explain.ts';
 import { parseTypedSessionId, type SessionId } from '../session.ts';
 import { codeOf, messageOf } from '../errors.ts';
 
-export const USAGE = `Usage: fly-affinity explain [-X METHOD] [-H 'NAME: VALUE']... [OPTIONS] PATH
+export const USAGE = `Usage: fly-affinity explain [-X METHOD] [-H 'NAME: VALUE']... [-d TEXT] [OPTIONS] PATH
 
 Asks the sidecar of this Machine what it would do with a request, and prints why: where the session id
 is, which Machine owns the session, how that is known, and what decides. The request is not sent to the
@@ -21,6 +22,8 @@ app, and nothing is written. The sidecar does query the other Machines, as for a
 
   PATH              path and query of the request, or its URL
   -H, --header      a header, as in curl; may be repeated
+  -d, --data        the body, as in curl; the method is then POST by default, and the content-type that
+                    of JSON if it looks like JSON
   -X, --request     the method; the default is GET
   --from peer       explains a request that another sidecar forwards; the default is edge
   --admin URL       asks the sidecar whose admin listener is at URL; the default is ADMIN_PORT of this
@@ -33,6 +36,7 @@ its place, and the id is read from standard input:
   fly-affinity explain -H 'mcp-session-id: {id}' /mcp
   fly-affinity explain '/messages?sessionId={id}'
   fly-affinity explain -H 'cookie: connect.sid={id}' / < id.txt
+  fly-affinity explain -d '{"session_hash":"{id}"}' /gradio_api/queue/join
 
 No id is printed: a session is shown as its key. ADMIN_TOKEN has to be set, for the sidecar and for this
 command.
@@ -70,6 +74,7 @@ interface ExplainArguments {
   readonly method: string;
   readonly path: string;
   readonly headers: readonly Header[];
+  readonly body: string | undefined;
   readonly from: 'edge' | 'peer';
   /** Undefined: that of this Machine. */
   readonly adminUrl: URL | undefined;
@@ -85,11 +90,12 @@ type ParsedArguments =
 
 const OPTIONS = {
   admin: { type: 'string' },
+  data: { type: 'string', short: 'd' },
   from: { type: 'string', default: 'edge' },
   header: { type: 'string', short: 'H', multiple: true, default: [] as string[] },
   help: { type: 'boolean', short: 'h', default: false },
   json: { type: 'boolean', default: false },
-  request: { type: 'string', short: 'X', default: 'GET' },
+  request: { type: 'string', short: 'X' },
 } as const;
 
 /** Finds all mistakes at once. None quotes a header or the path: an id may be in it. */
@@ -108,8 +114,12 @@ function parseExplainArguments(args: readonly string[]): ParsedArguments {
   const adminUrl =
     values.admin === undefined ? undefined : valueOf('--admin', httpOrigin(values.admin), mistakes);
   if (mistakes.length > 0 || path === undefined || !from) return { kind: 'mistakes', mistakes };
-  const { request: method, json: isJson } = values;
-  return { kind: 'explain', method, path, headers, from, adminUrl, isJson };
+  const { data: body, json: isJson } = values;
+  const { request: method = body === undefined ? 'GET' : 'POST' } = values;
+  if (body !== undefined && !headers.some(([name]) => /^content-type$/i.test(name))) {
+    headers.push(['content-type', contentTypeOf(body)]);
+  }
+  return { kind: 'explain', method, path, headers, body, from, adminUrl, isJson };
 }
 
 function parseOptions(args: readonly string[]) {
@@ -185,10 +195,10 @@ const NOT_RUNNING = ({ origin }: URL): string =>
   'Run this command on its Machine (fly ssh console), or name its admin listener with --admin';
 
 async function requestOf(
-  { from, method, path, headers }: ExplainArguments,
+  { from, method, path, headers, body }: ExplainArguments,
   parts: Parts,
 ): Promise<object> {
-  const isMissing = [path, ...headers.map(([, value]) => value)].some((text) =>
+  const isMissing = [path, body ?? '', ...headers.map(([, value]) => value)].some((text) =>
     text.includes(ID_MARK),
   );
   const id = isMissing ? await readId(parts) : '';
@@ -204,7 +214,13 @@ async function requestOf(
   return {
     ...{ from, method, path: path.replaceAll(ID_MARK, () => idInPath) },
     headers: Object.fromEntries(fields),
+    ...(body !== undefined && { body: body.replaceAll(ID_MARK, () => inJson(id)) }),
   };
+}
+
+/** As it stands between quotes. */
+function inJson(id: string): string {
+  return JSON.stringify(Buffer.from(id, 'latin1').toString('utf8')).slice(1, -1);
 }
 
 async function readId({ stdin, stderr }: Parts): Promise<SessionId> {

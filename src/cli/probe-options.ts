@@ -93,8 +93,12 @@ function requestOf(
     mistakes.push(mistake(option, "a method and a path, as in 'POST /rpc'", text));
   }
   if (body === undefined) return { method, target, headers };
-  const type = /^\s*[[{]/.test(body) ? 'application/json' : 'application/x-www-form-urlencoded';
-  return { method, target, headers: { 'content-type': type, ...headers }, body };
+  return { method, target, headers: { 'content-type': contentTypeOf(body), ...headers }, body };
+}
+
+/** By what it looks like: JSON, or a form. */
+export function contentTypeOf(body: string): string {
+  return /^\s*[[{]/.test(body) ? 'application/json' : 'application/x-www-form-urlencoded';
 }
 
 function isTarget(text: string): boolean {

@@ -124,6 +124,18 @@ function createNameCheck(names: readonly string[]): (target: string) => boolean 
 /** Longer JSON bodies have no id. */
 export const MAX_BODY_BYTES = 65_536;
 
+interface Framing {
+  readonly isChunked: boolean;
+  readonly contentLength?: number | undefined;
+  readonly upgrade?: string | undefined;
+}
+
+/** Whether the body is short enough to be read for an id, which only a length tells beforehand. */
+export function isReadableBody({ isChunked, contentLength = 0, upgrade }: Framing): boolean {
+  if (isChunked || upgrade !== undefined) return false;
+  return contentLength > 0 && contentLength <= MAX_BODY_BYTES;
+}
+
 /**
  * Whether the body of a request may hold its id: JSON, of a request whose head has none. The caller knows its
  * length.

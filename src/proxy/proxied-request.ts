@@ -18,7 +18,7 @@ import type { MalformedRequest } from '../http/request-head.ts';
 import type { UpstreamError } from '../http/upstream-request.ts';
 import type { ErrorResponse } from '../protocols/error-responses.ts';
 import type { RequestHead } from '../protocols/heads.ts';
-import { MAX_BODY_BYTES } from '../protocols/request-ids.ts';
+import { isReadableBody } from '../protocols/request-ids.ts';
 import type { Routed } from '../routing/route.ts';
 import type { MachineId } from '../session.ts';
 import { AppAttempt } from './app-attempt.ts';
@@ -83,9 +83,7 @@ export class ProxiedRequest
   }
 
   #mayHaveIdInBody(): boolean {
-    const { contentLength = 0, isChunked, upgrade } = this.incoming.head;
-    if (isChunked || contentLength === 0 || contentLength > MAX_BODY_BYTES) return false;
-    return upgrade === undefined && this.#parts.mayHaveIdInBody(this.head);
+    return isReadableBody(this.incoming.head) && this.#parts.mayHaveIdInBody(this.head);
   }
 
   /** The body is too slow: the app gets it as it comes. */

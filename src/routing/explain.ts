@@ -5,6 +5,7 @@
 import { formatFields } from '../http/head-text.ts';
 import { DEFAULT_LIMITS } from '../http/limits.ts';
 import { RequestParser } from '../http/request-parser.ts';
+import { isReadableBody } from '../protocols/request-ids.ts';
 import { headerValue, type RequestHead } from '../protocols/heads.ts';
 import type { MachineId } from '../session.ts';
 import { readEdgeFields, type ArrivedRequest } from './facts.ts';
@@ -12,8 +13,10 @@ import type { Action } from './respond.ts';
 import type { Routed, Router } from './route.ts';
 import type { Step } from './trace.ts';
 
-interface ExplainedRequest extends RequestHead {
+interface ExplainedRequest extends Omit<RequestHead, 'body'> {
   readonly from: 'edge' | 'peer';
+  /** Text; undefined: the body is not known, and none if no field has its length. */
+  readonly body?: string | undefined;
 }
 
 export interface Explanation {
@@ -38,13 +41,15 @@ interface ExplainParts {
   readonly actionFor: (routed: Routed) => Action;
   /** Names, in lower case, that `Connection` may not name. */
   readonly protectedNames: ReadonlySet<string>;
+  readonly mayHaveIdInBody: (head: RequestHead) => boolean;
 }
 
-export function createExplain({ self, router, actionFor, protectedNames }: ExplainParts): Explain {
+export function createExplain(parts: ExplainParts): Explain {
+  const { self, router, actionFor } = parts;
   return async (request) => {
     const steps: Step[] = [];
     const trace = (step: Step): void => void steps.push(step);
-    const arrived = arrivedAs(request, protectedNames);
+    const arrived = arrivedAs(request, parts);
     trace({ step: 'request', is: arrived ? 'well-formed' : 'malformed' });
     const routed = arrived
       ? await router.route(arrived, trace)
@@ -55,24 +60,33 @@ export function createExplain({ self, router, actionFor, protectedNames }: Expla
 
 /** Parses the request as the listener does; undefined if it is malformed. */
 function arrivedAs(
-  { from, method, target, rawHeaders }: ExplainedRequest,
-  protectedNames: ReadonlySet<string>,
+  { from, method, target, rawHeaders, body }: ExplainedRequest,
+  { protectedNames, mayHaveIdInBody }: ExplainParts,
 ): ArrivedRequest | undefined {
   const parser = new RequestParser({ ...DEFAULT_LIMITS, protectedNames });
   const host = headerValue(rawHeaders, 'host') === undefined ? 'Host: localhost\r\n' : '';
-  const text = `${method} ${target} HTTP/1.1\r\n${host}${formatFields(rawHeaders)}\r\n`;
+  const content = Buffer.from(body ?? '', 'utf8');
+  const length = body === undefined ? '' : `Content-Length: ${content.length}\r\n`;
+  const fields = `${host}${length}${formatFields(rawHeaders)}`;
+  const text = `${method} ${target} HTTP/1.1\r\n${fields}\r\n`;
   const bytes = Buffer.from(text, 'latin1');
   const parsed = parser.parse(bytes, 0, bytes.length);
   if (parsed === undefined || 'status' in parsed || parsed.end !== bytes.length) return undefined;
   const { head } = parsed;
+  const isRead = body !== undefined && isReadableBody(head) && mayHaveIdInBody(head);
   return {
     from,
-    head,
+    head: isRead ? withBody(head, content.toString('latin1')) : head,
     fields: readEdgeFields(head.rawHeaders),
     bodyLength: head.isChunked ? undefined : (head.contentLength ?? 0),
     placedBy: undefined,
     source: undefined,
   };
+}
+
+function withBody(head: RequestHead, body: string): RequestHead {
+  const { method, target, host, upgrade, rawHeaders } = head;
+  return { method, target, host, upgrade, rawHeaders, body };
 }
 
 function responseOf(action: Action): Explanation['response'] {

@@ -33,6 +33,7 @@ const post = (body: unknown): RequestInit => ({
 // prettier-ignore
 const ACCEPTED: readonly { readonly claim: string; readonly target: string; readonly init?: RequestInit; readonly expected: RequestToExplain }[] = [
   { claim: 'a body', target: '/explain', init: post({ method: 'POST', path: '/mcp?a=b', headers: { 'Mcp-Session-Id': SECRET }, from: 'peer' }), expected: { from: 'peer', method: 'POST', target: '/mcp?a=b', rawHeaders: ['Mcp-Session-Id', SECRET] } },
+  { claim: 'the body of a request', target: '/explain', init: post({ path: '/', body: SECRET }), expected: { from: 'edge', method: 'GET', target: '/', rawHeaders: [], body: SECRET } },
   { claim: 'a body with only a path', target: '/explain', init: post({ path: '/' }), expected: { from: 'edge', method: 'GET', target: '/', rawHeaders: [] } },
   { claim: 'a body with a repeated header', target: '/explain', init: post({ path: '/', headers: { a: ['1', '2'] } }), expected: { from: 'edge', method: 'GET', target: '/', rawHeaders: ['a', '1', 'a', '2'] } },
   { claim: 'a query whose path has an unescaped query', target: '/explain?path=/mcp?session_id=1', expected: { from: 'edge', method: 'GET', target: '/mcp?session_id=1', rawHeaders: [] } },
@@ -64,6 +65,7 @@ const REJECTED: readonly { readonly claim: string; readonly status: number; read
   { claim: 'a body with a header value that is an object', status: 400, init: post({ path: '/', headers: { a: { b: SECRET } } }) },
   { claim: 'a body with headers that are not an object', status: 400, init: post({ path: '/', headers: SECRET }) },
   { claim: 'a body that is too large', status: 413, init: post({ path: '/', headers: { a: SECRET.repeat(20_000) } }) },
+  { claim: 'the body of a request that is no text', status: 400, init: post({ path: '/', body: { a: SECRET } }) },
   { claim: 'another method', status: 405, init: { method: 'DELETE' } },
 ];
 for (const { claim, status, target = '/explain', init } of REJECTED) {

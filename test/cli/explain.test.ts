@@ -34,7 +34,7 @@ interface Fleet {
 }
 
 /** The environments of two Machines. */
-async function openTwoMachines(t: TestContext): Promise<Fleet> {
+async function openTwoMachines(t: TestContext, settings: Environment = {}): Promise<Fleet> {
   const fleet = await openFleet(t, 'm1', 'm2');
   const served: string[] = [];
   const app = await serveApp(t, (req, res) => {
@@ -42,8 +42,8 @@ async function openTwoMachines(t: TestContext): Promise<Fleet> {
     res.writeHead(200, { 'mcp-session-id': ID }).end();
   });
   const [m1, m2] = [
-    await fleet.start('m1', app, { ADMIN_TOKEN }),
-    await fleet.start('m2', app, { ADMIN_TOKEN }),
+    await fleet.start('m1', app, { ADMIN_TOKEN, ...settings }),
+    await fleet.start('m2', app, { ADMIN_TOKEN, ...settings }),
   ];
   await fetch(`${m1.url}/mcp`, { method: 'POST' });
   await until(async () => (await m2.rowCount()) === 1);
@@ -136,6 +136,14 @@ test('an id as long as a head is read wholly', async (t) => {
   assert.equal(code, 0);
   const tooLong = await explain(args, { env, input: `${'a'.repeat(32_769)}\n` });
   assert.deepEqual([tooLong.code, tooLong.output], [64, '']);
+});
+
+test('an id in the body is explained, a POST of JSON by default', async (t) => {
+  const { m2 } = await openTwoMachines(t, { SESSION_PROTOCOLS: 'auto,body:/room' });
+  const { output } = await explain(['-d', '{"room":"{id}"}', '/join'], { env: m2, input: ID });
+  assert.match(output, new RegExp(`Session: +key ${KEY}, of an id in the body .body:/room`));
+  const { output: form } = await explain(['-d', 'room={id}', '/join'], { env: m2, input: ID });
+  assert.match(form, /no session id/);
 });
 
 for (const { claim, args, says } of [

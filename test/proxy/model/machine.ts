@@ -240,6 +240,7 @@ export async function createModelMachine(
       router: routerAsking(createModelPeers({ script, claimResolver, reach })),
       actionFor,
       protectedNames: new Set(),
+      mayHaveIdInBody: () => false,
     }),
     responses: new AppResponses(
       createDiscoverer(PROTOCOLS, { hints, self, clock, createId: () => 'token' }),
