@@ -13,6 +13,8 @@ export const OTHER_JSON_PATH = '/other';
 export const REVEALING_STREAM_PATH = '/v1/responses';
 export const SILENT_STREAM_PATH = '/silent/responses';
 export const OTHER_STREAM_PATH = '/silent/other';
+/** Not inspected: each stream is a session of MCP, whose id is in a header. */
+export const HEADER_STREAM_PATH = '/header/other';
 /** The query for a stream that the app writes at once; otherwise each message is one write. */
 export const AT_ONCE = '?at-once';
 
@@ -47,4 +49,9 @@ export const SILENT_MESSAGES: readonly string[] = Array.from(
 export function revealingMessage(): string {
   const id = `resp_${randomUUID().replaceAll('-', '')}`;
   return messageOf('response.created', { response: { id, object: 'response', output: [] } });
+}
+
+/** A line of a head. A new id each time too. */
+export function revealingHeader(): string {
+  return `mcp-session-id: ${randomUUID()}\r\n`;
 }

@@ -7,6 +7,7 @@ import type { Bench, Stage } from './bench.ts';
 import { openSessions, withSidecars, type Candidate } from './candidates.ts';
 import {
   AT_ONCE,
+  HEADER_STREAM_PATH,
   INSPECTED_JSON_PATH,
   OTHER_JSON_PATH,
   OTHER_STREAM_PATH,
@@ -37,6 +38,8 @@ const OK = { statusLine: 'HTTP/1.1 200 OK', text: 'content-length' };
 const STREAM = { statusLine: 'HTTP/1.1 200 OK', text: 'text/event-stream' };
 const GET = { kind: 'requests', method: 'GET', bodyBytes: 0, expects: OK, sessionIds: [] } as const;
 const POST = { ...GET, method: 'POST' } as const;
+
+const STREAM_POST = { ...POST, connections: STREAMS, expects: STREAM };
 
 /** As a browser sends them to a page of a site with analytics and a login. */
 const BROWSER_HEADERS = [
@@ -95,10 +98,20 @@ const benchInspectedStream: Bench = (stage) =>
 const benchInspectedStreamAtOnce: Bench = (stage) =>
   compareStreams(stage, '10,000 SSE messages at once', AT_ONCE);
 
+/** A new session costs a write to the store, wherever its id is. */
+const benchRevealingStream: Bench = (stage) => {
+  const inHeader = `${HEADER_STREAM_PATH}${AT_ONCE}`;
+  return comparePaths(stage, '10,000 SSE messages at once, a new session each time', STREAM_POST, {
+    'id in a header': inHeader,
+    'id in the first message': `${REVEALING_STREAM_PATH}${AT_ONCE}`,
+    [`id in a header${AGAIN}`]: inHeader,
+  });
+};
+
 export const DISCOVERY_BENCHES: Readonly<Record<string, readonly Bench[]>> = {
   'discovery-auto': [benchAutoWithId, benchAutoWithoutId, benchAutoPost],
   'discovery-json': [benchInspectedJson],
-  'discovery-streams': [benchInspectedStream, benchInspectedStreamAtOnce],
+  'discovery-streams': [benchInspectedStream, benchInspectedStreamAtOnce, benchRevealingStream],
 };
 
 function compareStreams(stage: Stage, title: string, query: string): Promise<BenchResult> {
@@ -108,7 +121,7 @@ function compareStreams(stage: Stage, title: string, query: string): Promise<Ben
     'inspected, no id': `${SILENT_STREAM_PATH}${query}`,
     [`${NOT_INSPECTED}${AGAIN}`]: `${OTHER_STREAM_PATH}${query}`,
   };
-  return comparePaths(stage, title, { ...POST, connections: STREAMS, expects: STREAM }, paths);
+  return comparePaths(stage, title, STREAM_POST, paths);
 }
 
 /** Sidecars that differ in `SESSION_PROTOCOLS`. */

@@ -31,7 +31,7 @@ const READY = new Map([
 ]);
 const STREAM_HEAD =
   'HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n' +
-  `transfer-encoding: chunked\r\n${SERVER_HEADERS}\r\n`;
+  `transfer-encoding: chunked\r\n${SERVER_HEADERS}`;
 const streamMessages = createMessageStreams(STREAM_HEAD);
 const FIRST_CHUNK = `${FIRST_EVENT.length.toString(16)}\r\n${FIRST_EVENT}\r\n`;
 const WEBSOCKET_HEAD =
@@ -49,7 +49,7 @@ function serve(socket: Socket): void {
   function response(): void {
     isWebSocket = path === WEBSOCKET_PATH;
     if (isWebSocket) socket.write(WEBSOCKET_HEAD);
-    else if (path === STREAM_PATH) socket.write(STREAM_HEAD + FIRST_CHUNK);
+    else if (path === STREAM_PATH) socket.write(`${STREAM_HEAD}\r\n${FIRST_CHUNK}`);
     else if (!streamMessages(socket, path))
       socket.write(READY.get(withoutQuery(path)) ?? bytesOf(responseTo(path)));
   }

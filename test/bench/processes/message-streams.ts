@@ -2,8 +2,10 @@
 import type { Socket } from 'node:net';
 import {
   AT_ONCE,
+  HEADER_STREAM_PATH,
   OTHER_STREAM_PATH,
   REVEALING_STREAM_PATH,
+  revealingHeader,
   revealingMessage,
   SILENT_MESSAGES,
   SILENT_STREAM_PATH,
@@ -11,7 +13,9 @@ import {
 
 const LAST_CHUNK = '0\r\n\r\n';
 
-/** Responds if the path is that of such a stream. */
+const PATHS = [REVEALING_STREAM_PATH, SILENT_STREAM_PATH, OTHER_STREAM_PATH, HEADER_STREAM_PATH];
+
+/** Responds if the path is that of such a stream. `head`: up to the blank line that ends it. */
 export function createMessageStreams(head: string): (socket: Socket, target: string) => boolean {
   const chunks = SILENT_MESSAGES.map((message) => Buffer.from(chunkOf(message)));
   const [silent = Buffer.alloc(0)] = chunks;
@@ -19,11 +23,10 @@ export function createMessageStreams(head: string): (socket: Socket, target: str
 
   return (socket, target) => {
     const [path = ''] = target.split('?');
-    if (![REVEALING_STREAM_PATH, SILENT_STREAM_PATH, OTHER_STREAM_PATH].includes(path))
-      return false;
+    if (!PATHS.includes(path)) return false;
     const first =
       path === REVEALING_STREAM_PATH ? Buffer.from(chunkOf(revealingMessage())) : silent;
-    socket.write(head);
+    socket.write(`${head}${path === HEADER_STREAM_PATH ? revealingHeader() : ''}\r\n`);
     if (target.endsWith(AT_ONCE)) socket.write(Buffer.concat([first, together]));
     else writeEach(socket, [first, ...chunks.slice(1)]);
     return true;
