@@ -52,7 +52,7 @@ function checkPort(service: Service, config: Config): Finding[] {
       error(
         `internal_port of ${section} is ${internalPort}, where the app listens.`,
         'Requests bypass the sidecar, so they are never routed to the owner of their session.',
-        `${portLines(section, config.port)}\nor run fly-affinity init, if the app has no sidecar yet`,
+        `${portLines(section, config.port)}\n${OR_INIT}`,
       ),
     ];
   }
@@ -73,9 +73,12 @@ function missesSidecar({ section, internalPort }: Service, { port }: Config): Fi
   return error(
     `internal_port of ${section} is ${internalPort ?? 'not set'}, but PORT of the sidecar is ${port}.`,
     'No request from Fly Proxy reaches the sidecar.',
-    portLines(section, port),
+    `${portLines(section, port)}\n${OR_INIT}`,
   );
 }
+
+const OR_INIT =
+  'or, if the app has no sidecar yet, run fly-affinity init: it makes all these changes';
 
 function portLines(section: Service['section'], port: number): string {
   return `${headOf(section)}\n  internal_port = ${port}`;

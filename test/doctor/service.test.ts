@@ -101,6 +101,14 @@ for (const [name, text, env, expected] of [
   });
 }
 
+for (const port of ['3000', '8000']) {
+  test(`init is advised where no request reaches the sidecar, but port ${port}`, () => {
+    const toml = tomlOf(GOOD.replace('8080', port));
+    const [first = ''] = advice(checkServices(toml, configOf()));
+    assert.match(first, /\n {2}internal_port = 8080\nor, .* run fly-affinity init: /);
+  });
+}
+
 test('the suggested lines resolve the findings', () => {
   const lines = advice(checkServices(tomlOf('[http_service]\n'), configOf()));
   const fixed = tomlOf(`[http_service]\n${[...new Set(lines)].join('\n')}`);
