@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
+import { startTurnClock } from '../support/clock.ts';
 import { openClient, openRawClient } from '../support/raw.ts';
 import { serveRawApp } from '../support/raw-app.ts';
 import { serve, serveApp, startTestSidecar } from '../support/sidecar.ts';
@@ -153,7 +154,8 @@ describe('an upgrade', () => {
       socket.resume();
       arrived.resolve(undefined);
     });
-    const { ports } = await startTestSidecar(t, await serve(t, app));
+    const parts = { clock: startTurnClock(t) };
+    const { ports } = await startTestSidecar(t, await serve(t, app), {}, parts);
     const client = await openRawClient(ports.public);
     client.send(`GET / HTTP/1.1\r\nHost: a\r\n${UPGRADE}\r\n`);
     await arrived.promise;

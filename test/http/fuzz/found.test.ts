@@ -11,7 +11,7 @@ import type {
 } from '../../../src/http/incoming-request.ts';
 import { UpstreamRequest, UpstreamError } from '../../../src/http/upstream-request.ts';
 import { until } from '../../e2e/support/until.ts';
-import { createTestClock } from '../../support/clock.ts';
+import { createTestClock, startTurnClock } from '../../support/clock.ts';
 import { serveRawApp } from '../../support/raw-app.ts';
 import { openClient, openRawClient, type RawClient } from '../../support/raw.ts';
 import { startForwarder, type Forwarder } from './forwarder.ts';
@@ -134,7 +134,7 @@ test('a complete response is delivered even if the app resets the connection bef
       socket.resetAndDestroy(),
     );
   });
-  const forwarder = await startForwarder(t, { appPort });
+  const forwarder = await startForwarder(t, { appPort, clock: startTurnClock(t) });
   const client = await openRawClient(forwarder.port);
   client.send(`POST / HTTP/1.1\r\nHost: h\r\nContent-Length: ${MB}\r\n\r\nab`);
   await client.until((text) => text.endsWith('no'));

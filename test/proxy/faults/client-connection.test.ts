@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
 import type { Environment } from '../../../src/config/config.ts';
-import { createTestClock } from '../../support/clock.ts';
+import { createTestClock, startTurnClock } from '../../support/clock.ts';
 import { freePort } from '../../support/free-port.ts';
 import { startTestSidecar } from '../../support/sidecar.ts';
 import { openClient } from '../../support/raw.ts';
@@ -199,8 +199,9 @@ async function startFor(
   { app, env = {} }: Local,
 ): ReturnType<typeof startTestSidecar> {
   if (app === 'gone') return startTestSidecar(t, await freePort(), env);
-  const { port } = await serveRecordingApp(t, app === 'silent' ? () => undefined : echo);
-  return startTestSidecar(t, port, env);
+  if (app === undefined) return startTestSidecar(t, (await serveRecordingApp(t)).port, env);
+  const { port } = await serveRecordingApp(t, () => undefined);
+  return startTestSidecar(t, port, env, { clock: startTurnClock(t) });
 }
 
 describe('a local response to a HEAD has no body:', () => {
