@@ -25,7 +25,7 @@ export const STATUS: Status = {
   events: { ofSessions: [], others: [] },
 };
 
-export interface OpenedAdmin {
+interface OpenedAdmin {
   readonly admin: Admin;
   readonly url: string;
   readonly clock: TestClock;

@@ -18,7 +18,7 @@ export const HEADER_STREAM_PATH = '/header/other';
 /** The query for a stream that the app writes at once; otherwise each message is one write. */
 export const AT_ONCE = '?at-once';
 
-export const STREAM_MESSAGES = 10_000;
+const STREAM_MESSAGES = 10_000;
 
 const KERNEL = { name: 'python3', state: 'idle', connections: 1, path: 'a/notebook.ipynb' };
 

@@ -44,12 +44,12 @@ export interface HoldJob {
 }
 
 /** Fails if the candidate has closed one of them. */
-export interface CheckHeldJob {
+interface CheckHeldJob {
   readonly kind: 'check-held';
 }
 
 /** Closes them. */
-export interface ReleaseJob {
+interface ReleaseJob {
   readonly kind: 'release';
 }
 

@@ -20,7 +20,7 @@ export const neededForNginx: Needed<string> = {
   howToGet: 'apt-get install nginx-light',
 };
 
-export interface NginxOptions {
+interface NginxOptions {
   /** The path of nginx, as in {@link neededForNginx}. */
   readonly program: string;
   /** The directory of its files, all of which are removed when it is stopped. */

@@ -10,7 +10,7 @@ import { availableParallelism } from 'node:os';
 /** The load generator and the app share one core; the candidate has the other for itself. */
 export type Core = 'load' | 'candidate';
 
-export interface PinnedOptions {
+interface PinnedOptions {
   readonly core: Core;
   /** Script and its arguments. */
   readonly command: readonly string[];

@@ -22,7 +22,7 @@ export interface TwoMachines {
   readonly single: ProbeClient;
 }
 
-export interface TwoMachinesOptions {
+interface TwoMachinesOptions {
   /** Called once for each server. */
   readonly createApp: () => RequestListener | Server;
   readonly headers?: HeaderFields;

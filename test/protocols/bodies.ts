@@ -2,7 +2,7 @@
 import type { BodyInspector } from '../../src/protocols/body-inspector.ts';
 import assert from 'node:assert/strict';
 
-export interface PassedBody {
+interface PassedBody {
   /** The complete output. */
   readonly out: string;
   readonly id: string | undefined;

@@ -10,7 +10,7 @@ import { createTestClock } from '../support/clock.ts';
 import { describeIds, machine, protocolsOf } from './heads.ts';
 
 /** `expected`: in the notation of {@link describeIds}. */
-export type RequestRow = readonly [claim: string, head: RequestHead, expected: string];
+type RequestRow = readonly [claim: string, head: RequestHead, expected: string];
 
 export function testRequests(setting: string, rows: readonly RequestRow[]): void {
   const readIds = createRequestIdReader(protocolsOf(setting), { hints: true });
@@ -20,7 +20,7 @@ export function testRequests(setting: string, rows: readonly RequestRow[]): void
 }
 
 /** `reveals`: in the notation of {@link describeIds}, in order. */
-export type ResponseRow = readonly [
+type ResponseRow = readonly [
   claim: string,
   request: RequestHead,
   response: ResponseHead,

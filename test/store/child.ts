@@ -17,7 +17,7 @@ export interface Child {
   readonly ended: Promise<number | null>;
 }
 
-export interface ChildOptions {
+interface ChildOptions {
   /** Runs as another user. */
   readonly uid?: number;
   /** A program and its arguments, placed before those of Node.js. */

@@ -73,7 +73,7 @@ export async function ownerOf(store: SessionStore, name: string): Promise<string
 }
 
 /** A TCP proxy to a server whose target can change, as a server's name can. */
-export interface Gate {
+interface Gate {
   readonly url: string;
   readonly connections: ReadonlySet<Socket>;
   /** The number of connections so far. */

@@ -12,7 +12,7 @@ import type { TestClock } from '../support/clock.ts';
 import { machineId } from '../support/ids.ts';
 
 /** The required and optional inputs of a test. */
-export type WrapOptions = Pick<ResilientOptions, 'open'> & Partial<ResilientOptions>;
+type WrapOptions = Pick<ResilientOptions, 'open'> & Partial<ResilientOptions>;
 
 export interface Wrapped extends ResilientStore {
   /** The reported changes, one entry each. */

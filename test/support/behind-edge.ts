@@ -14,14 +14,14 @@ import { openFleet, type TestMachine } from './fleet.ts';
 import { machineId } from './ids.ts';
 
 /** An app that can be killed and started again at its port, without its memory. */
-export interface MortalApp {
+interface MortalApp {
   readonly port: number;
   kill(): Promise<void>;
   start(): Promise<void>;
 }
 
 /** `POST /` creates a session; a request in one of its own returns its name, in another a 404. */
-export async function serveMortalApp(t: TestContext, name: string): Promise<MortalApp> {
+async function serveMortalApp(t: TestContext, name: string): Promise<MortalApp> {
   let mintedCount = 0;
   const mint = (): string => `${name}-${(mintedCount += 1)}`;
   let running = await serveAt(name, 0, mint);

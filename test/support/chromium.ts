@@ -18,7 +18,7 @@ export const CHROMIUM: Needed<string> = {
   howToGet: 'apt-get install chromium',
 };
 
-export interface TabOptions {
+interface TabOptions {
   readonly width?: number;
   readonly height?: number;
   readonly isPhone?: boolean;

@@ -18,7 +18,7 @@ const EXIT_MS = 1_000;
  * Called after the declarations of a file, where its hooks belong to it: once its tests and hooks
  * have ended, the file fails if anything is open that was opened since the previous check.
  */
-export type CheckAfter = (file: string) => void;
+type CheckAfter = (file: string) => void;
 
 export function createLeakCheck(stacks: Stacks, onLeak: () => void): CheckAfter {
   const things = followOpenThings(stacks);

@@ -44,7 +44,7 @@ export interface PostgresServer {
   start(...more: string[]): Promise<void>;
 }
 
-export interface PostgresServerOptions {
+interface PostgresServerOptions {
   /** As in {@link neededForPostgres}. */
   readonly programs: string;
   /** `name=value`, as in postgresql.conf. */
@@ -53,9 +53,9 @@ export interface PostgresServerOptions {
   readonly isDurable?: boolean;
 }
 
-export const POSTGRES_USER = 'fly';
+const POSTGRES_USER = 'fly';
 /** With all characters that have a meaning in a URL. */
-export const POSTGRES_PASSWORD = 's3cret:/?#@%';
+const POSTGRES_PASSWORD = 's3cret:/?#@%';
 
 const START_MS = 30_000;
 /** Another process may take a free port before the server does. */

@@ -2,7 +2,7 @@
 import net from 'node:net';
 import type { TestContext } from 'node:test';
 
-export type OnRawRequest = (socket: net.Socket, request: string, count: number) => void;
+type OnRawRequest = (socket: net.Socket, request: string, count: number) => void;
 
 /** Calls `onRequest` with each packet; listens on a free port of 127.0.0.1 until the test ends. */
 export async function serveRawApp(t: TestContext, onRequest: OnRawRequest): Promise<number> {

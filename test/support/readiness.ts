@@ -2,7 +2,7 @@
 import type { UpstreamStatus } from '../../src/proxy/upstream-health.ts';
 import type { StoreHealth } from '../../src/store/store.ts';
 
-export interface ReadinessResponse {
+interface ReadinessResponse {
   readonly status: number;
   readonly reason?: string;
   readonly store: { readonly kind: string } & Partial<StoreHealth>;

@@ -37,7 +37,7 @@ export interface RedisServer {
   start(...more: string[]): Promise<void>;
 }
 
-export interface RedisServerOptions {
+interface RedisServerOptions {
   /** The path of the server, as in {@link neededForRedis}. */
   readonly program: string;
   /** As on its command line: `--maxmemory`, `1mb`. */

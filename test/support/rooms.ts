@@ -21,14 +21,14 @@ import { createMemoryLog, type MemoryLog } from './log.ts';
 import { serve } from './sidecar.ts';
 
 /** A request as the app received it. */
-export interface Got {
+interface Got {
   readonly method: string;
   readonly url: string;
   readonly headers: IncomingMessage['headers'];
   readonly body: string;
 }
 
-export interface RoomApp {
+interface RoomApp {
   readonly port: number;
   readonly got: readonly Got[];
   /** The status of its responses: 200, unless the test sets another. */
@@ -132,7 +132,7 @@ export const clockWithLongTimeouts: Clock = {
 /** No heartbeats except at a start: the liveness of the Machines stays constant. */
 export const withoutHeartbeats: Clock = { ...clockWithLongTimeouts, every: () => () => undefined };
 
-export const ROOM_PROTOCOLS = 'mcp,rpc,query:room';
+const ROOM_PROTOCOLS = 'mcp,rpc,query:room';
 const TOKEN = 'a-token-of-an-operator';
 
 export async function startRoomMachine(
@@ -267,7 +267,7 @@ export async function queryPeer(
   return answers[key] ?? assert.fail('no answer');
 }
 
-export interface EdgeBefore {
+interface EdgeBefore {
   readonly url: string;
   readonly records: readonly EdgeRequestRecord[];
   /** Requests the room; the edge selects `first` first. */

@@ -28,7 +28,7 @@ export interface TracedFleet {
   stop(): Promise<ReadonlyMap<string, readonly CollectedSpan[]>>;
 }
 
-export interface TracedRequest extends RequestInit {
+interface TracedRequest extends RequestInit {
   readonly path?: string;
   readonly headers?: Record<string, string>;
 }

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import type { HoldJob } from '../job.ts';
 
-export interface HeldConnections {
+interface HeldConnections {
   /** Resolves when each connection has received what it expects. */
   hold(job: HoldJob): Promise<void>;
   /** Throws if the candidate has closed one. */

@@ -15,11 +15,7 @@ export interface Connection {
 }
 
 /** Opens one connection, the `index`-th, which counts its own work and reports its failure. */
-export type OpenConnection = (
-  index: number,
-  counts: Counts,
-  fail: (error: Error) => void,
-) => Connection;
+type OpenConnection = (index: number, counts: Counts, fail: (error: Error) => void) => Connection;
 
 export async function measureTurn(job: TurnJob, open: OpenConnection): Promise<Tally> {
   const counts: Counts = { requests: 0, bytes: 0, latenciesMicros: [] };

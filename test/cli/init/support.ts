@@ -73,7 +73,7 @@ function createSink(): Writable & { text(): string } {
 
 const TEMPLATES = join(import.meta.dirname, 'templates');
 
-export interface Template {
+interface Template {
   readonly name: string;
   /** The files as a person has them; the configuration first. */
   readonly files: Readonly<Record<string, string>>;

@@ -1,7 +1,7 @@
 /** The examples of the documentation: a command, and what it prints. Each is in a block of the language `console`. */
 import { listPages, readPage } from '../../../src/package.ts';
 
-export interface Shown {
+interface Shown {
   readonly page: string;
   /** As it is typed. */
   readonly command: string;
@@ -26,7 +26,7 @@ function parse(text: string): Pick<Shown, 'command' | 'output'> {
   return { command: text.slice(0, end), output: text.slice(end + 1) };
 }
 
-export interface CommandLine {
+interface CommandLine {
   readonly env: Readonly<Record<string, string>>;
   readonly name: string;
   /** What follows the name. */

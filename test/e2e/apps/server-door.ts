@@ -5,7 +5,7 @@
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import type { Door } from './door.ts';
 
-export interface ServerDoorOptions {
+interface ServerDoorOptions {
   readonly path: string;
   readonly attach: (server: Server) => void;
   /** Called with each request before the library receives it. */

@@ -24,7 +24,7 @@ export const FAULT_NAMES = [
 ] as const;
 export type FaultName = (typeof FAULT_NAMES)[number];
 
-export interface PlannedFault {
+interface PlannedFault {
   readonly name: FaultName;
   /** The place of the Machine; a replacement takes over the place of its predecessor. */
   readonly place: number;

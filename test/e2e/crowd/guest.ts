@@ -16,7 +16,7 @@ export interface Visit {
   readonly detail: string | undefined;
 }
 
-export interface CrowdClientOptions {
+interface CrowdClientOptions {
   readonly protocol: string;
   readonly client: Client;
   readonly random: () => number;

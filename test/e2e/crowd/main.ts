@@ -23,7 +23,7 @@ const CLIENTS = {
   'socket.io-client': createRealSocketIoClient,
 } as const satisfies Record<string, (target: Target) => Client>;
 
-export type ProtocolName = keyof typeof CLIENTS;
+type ProtocolName = keyof typeof CLIENTS;
 
 export interface CrowdPlan {
   readonly target: Target;

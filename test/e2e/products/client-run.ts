@@ -6,7 +6,7 @@ import type { ClientMessage, ClientPlan } from './client-main.ts';
 /** Of each half, in ms; a busy computer needs a fraction of it. */
 const TIMEOUT_MS = 60_000;
 
-export const WORKS = 'works';
+const WORKS = 'works';
 
 /** first half --(midway)--> waiting --finish()--> second half --(done)--> ended; an error ends it. */
 export class ClientThread {

@@ -12,7 +12,7 @@ import { hasExpectedForm, type Target } from '../support/target.ts';
 
 const Opened = z.object({ machine: z.string(), pid: z.number(), session: z.string() });
 
-export interface RpcSession extends z.infer<typeof Opened> {
+interface RpcSession extends z.infer<typeof Opened> {
   /** The id from the header; `session` is the id from the app's response body. */
   readonly id: string;
 }

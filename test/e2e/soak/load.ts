@@ -6,7 +6,7 @@ import { KINDS, type Kind, type KindName } from './kinds/kinds.ts';
 import { Step, type Surroundings } from './step.ts';
 import type { Tally } from './tally.ts';
 
-export interface LoadOptions {
+interface LoadOptions {
   /** The number of this load within a run. */
   readonly name: string;
   readonly seed: number;

@@ -13,7 +13,7 @@ const MAX_SHARE = 0.4;
 const MIN_DOWN_MS = 100;
 const MAX_DOWN_MS = 2_000;
 
-export interface RestartOptions {
+interface RestartOptions {
   readonly apps: readonly AppProcess[];
   readonly chance: Chance;
   readonly outages: Outages;

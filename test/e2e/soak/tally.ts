@@ -14,7 +14,7 @@ export interface Count {
   unexpected: number;
 }
 
-export interface TallyOptions {
+interface TallyOptions {
   readonly isVerbose: boolean;
   /** Text for a report: the time, relative to the last kill. */
   readonly when: () => string;

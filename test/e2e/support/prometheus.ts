@@ -36,7 +36,7 @@ const Rule = z.object({
 });
 const Rules = z.object({ groups: z.array(z.object({ rules: z.array(Rule) })) });
 
-export type Rule = z.infer<typeof Rule>;
+type Rule = z.infer<typeof Rule>;
 export type Sample = z.infer<typeof Vector>['result'][number];
 
 export interface Prometheus {
@@ -46,7 +46,7 @@ export interface Prometheus {
   rules(): Promise<readonly Rule[]>;
 }
 
-export interface PrometheusOptions {
+interface PrometheusOptions {
   /** The path of the program, as in {@link neededForPrometheus}. */
   readonly program: string;
   readonly machines: readonly SimulatedMachine[];

@@ -16,7 +16,7 @@ const ALL_CASES = Number(process.env.FUZZ_CASES ?? 100_000);
 /** Number of cases between two turns of the event loop, in which their resources are freed. */
 const BATCH = 50;
 
-export interface Campaign {
+interface Campaign {
   /** The share of all cases, from 0 to 1. */
   readonly share: number;
   /** Returns an input, one character for each byte. */

@@ -17,7 +17,7 @@ import { Sweep } from '../../../src/http/sweep.ts';
 import { UpstreamPool } from '../../../src/http/upstream-pool.ts';
 import { TRAILER_OPTIONS } from './request-reader.ts';
 
-export interface ForwarderOptions {
+interface ForwarderOptions {
   readonly appPort: number;
   readonly limits?: Partial<Limits>;
   readonly clock?: Clock;

@@ -15,7 +15,7 @@ export interface SeenRequest {
   isComplete: boolean;
 }
 
-export interface SeenConnection {
+interface SeenConnection {
   readonly requests: SeenRequest[];
   /** Why it stopped reading. */
   error: string | undefined;

@@ -6,7 +6,7 @@ import { RequestParser } from '../../../src/http/request-parser.ts';
 import { BodyReader, BROKEN_BODY, type BodySink } from '../../../src/http/body-reader.ts';
 import { type ParsedRequestHead } from '../../../src/http/request-head.ts';
 
-export const PARSER_OPTIONS = {
+const PARSER_OPTIONS = {
   headBytes: 65_536,
   fields: 500,
   targetBytes: 32_768,

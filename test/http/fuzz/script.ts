@@ -21,7 +21,7 @@ export interface RequestPlan {
 }
 
 /** `at`: after the head, or after the complete body. */
-export type AppPlan =
+type AppPlan =
   | ({ readonly kind: 'respond'; readonly at: 'head' | 'body' } & ResponsePlan)
   /** Ends or resets the connection within the response. */
   | ({ readonly kind: 'cut'; readonly by: Ending } & ResponsePlan)
@@ -62,7 +62,7 @@ export interface ClientPlan {
 }
 
 /** The client disconnects after it has sent or received this many bytes. With `end` it keeps reading. */
-export interface Leaving {
+interface Leaving {
   readonly after: 'sending' | 'receiving';
   readonly bytes: number;
   readonly by: Ending;

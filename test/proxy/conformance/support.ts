@@ -27,7 +27,7 @@ interface Messages {
   readonly rest: string;
 }
 
-export function requestsIn(text: string): Messages {
+function requestsIn(text: string): Messages {
   return messagesIn(text, ({ fields }) => framingOf(fields) ?? 0);
 }
 
@@ -162,7 +162,7 @@ export async function serveRecordingApp(
   };
 }
 
-export interface RawSidecar {
+interface RawSidecar {
   /** Of the public listener. */
   readonly port: number;
   readonly app: RecordingApp;
@@ -173,7 +173,7 @@ export interface RawSidecar {
   readonly barrier: () => Promise<void>;
 }
 
-export interface RawSidecarOptions {
+interface RawSidecarOptions {
   readonly respond?: Respond;
   readonly env?: Readonly<Record<string, string>>;
 }

@@ -21,7 +21,7 @@ export interface Ports {
   readonly admin: number;
 }
 
-export interface Listening {
+interface Listening {
   readonly ports: Ports;
 }
 

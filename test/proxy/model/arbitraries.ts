@@ -9,7 +9,7 @@ import type { WorldScript } from './world.ts';
 
 export const MACHINES = ['m1', 'm2', 'm3'].map(machineId);
 /** Ids that stores may know. One of them looks like a hinted id. */
-export const BOUND_IDS = ['alpha', 'beta', 'user~m2'] as const;
+const BOUND_IDS = ['alpha', 'beta', 'user~m2'] as const;
 const ALL_IDS = ['alpha', ...BOUND_IDS, 'stranger'] as const;
 const NOWHERE = machineId('m9');
 
@@ -73,7 +73,7 @@ const anyLength = fc.constantFrom<readonly string[]>(
 
 const anyMethod = fc.constantFrom('GET', 'POST', 'POST', 'DELETE', 'DELETE', 'OPTIONS', 'HEAD');
 
-export interface RequestShape {
+interface RequestShape {
   readonly ids: readonly string[];
   readonly hint: fc.Arbitrary<string>;
   readonly mayForge: boolean;
@@ -238,7 +238,7 @@ export const consistentWorld: fc.Arbitrary<WorldScript> = fc
   .tuple(anyWorld, anyHistories, lagsOf(fc.integer({ min: 0, max: 3 })))
   .map(([world, histories, lags]) => withHistories(world, histories, lags));
 
-export interface HealthyWorld {
+interface HealthyWorld {
   readonly world: WorldScript;
   /** The owner of the session of the request. */
   readonly owner: MachineId;

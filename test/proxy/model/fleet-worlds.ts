@@ -18,7 +18,7 @@ function othersOf(machine: MachineId): MachineId[] {
 }
 
 /** `tickEvery` of 2 or 3 makes many responses arrive too late. */
-export const anyOrder: fc.Arbitrary<Order> = fc.record({
+const anyOrder: fc.Arbitrary<Order> = fc.record({
   picks: fc.array(fc.nat(40), { maxLength: 60 }),
   tickEvery: fc.constantFrom(0, 0, 3, 11),
 });
@@ -29,7 +29,6 @@ export const anyOrder: fc.Arbitrary<Order> = fc.record({
 const ROOMS = ['room', 'hall'] as const;
 const SESSIONS = ['one', 'two'] as const;
 const MINTED = 'minted';
-export const ALL_KEYS = [...ROOMS, ...SESSIONS, MINTED].map(keyOf);
 
 type IdPart = Pick<RequestHead, 'target' | 'rawHeaders'>;
 
@@ -75,7 +74,7 @@ const anyParts = fc.constantFrom(
   [MINTED_PART, NO_ID],
   [MINTED_PART, ...ROOM_PARTS.slice(0, 1)],
 );
-export const newParts = fc.constantFrom(
+const newParts = fc.constantFrom(
   ...[ROOM_PARTS.slice(0, 1), SESSION_PARTS.slice(0, 1), ROOM_PARTS, SESSION_PARTS],
 );
 

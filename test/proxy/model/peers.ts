@@ -10,14 +10,14 @@ import type { KeyResponse } from '../../../src/fleet/messages.ts';
 import type { AskOptions, OnPeerResponse, Peers, PeerLookup } from '../../../src/fleet/peers.ts';
 import type { MachineScript, Surroundings } from './machine.ts';
 
-export interface ModelPeersOptions {
+interface ModelPeersOptions {
   readonly script: MachineScript;
   /** Of this Machine. */
   readonly claimResolver: ClaimResolver;
   readonly reach: Surroundings['reach'];
 }
 
-export interface ModelPeers extends Pick<Peers, 'ask' | 'announce'> {
+interface ModelPeers extends Pick<Peers, 'ask' | 'announce'> {
   readonly lookups: readonly PeerLookup[];
   readonly announced: ReadonlySet<SessionKey>;
   /** Resolves when every announcement is received and its effects are stored. */

@@ -3,7 +3,7 @@ import type { MachineId, SessionKey } from '../../../src/session.ts';
 import type { LocalStore, SessionStore } from '../../../src/store/store.ts';
 import type { Steps } from './steps.ts';
 
-export interface OwnStoreParts {
+interface OwnStoreParts {
   readonly self: MachineId;
   readonly memory: LocalStore;
   readonly steps: Steps;

@@ -5,7 +5,7 @@ import { Counted } from '../../support/mcp-client.ts';
 import type { Target } from '../../support/target.ts';
 import { createProductSession, type ProductSession } from './product-session.ts';
 
-export interface CookieSite {
+interface CookieSite {
   readonly path: string;
   readonly cookie: string;
 }

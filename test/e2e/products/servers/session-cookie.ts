@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { respondJson, HERE, type Door } from '../../apps/door.ts';
 import { noteOpened, noteRequest } from '../../apps/journal.ts';
 
-export interface CookieProduct {
+interface CookieProduct {
   /** Ends with a slash; the cookie belongs to it. */
   readonly path: string;
   readonly cookie: string;

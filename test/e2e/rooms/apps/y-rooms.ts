@@ -16,7 +16,7 @@ interface Room {
   readonly members: Set<WebSocket>;
 }
 
-export interface YRooms {
+interface YRooms {
   has(name: string): boolean;
   /** The room exists from its first socket on. */
   join(name: string, socket: WebSocket): void;

@@ -12,7 +12,7 @@ export interface KnownPorts {
 }
 
 export const SOCKET_KINDS = ['listening', 'client', 'app', 'peer', 'admin', 'other TCP'] as const;
-export type SocketKind = (typeof SOCKET_KINDS)[number];
+type SocketKind = (typeof SOCKET_KINDS)[number];
 
 /** How many there are of each kind. */
 export type Descriptors = ReadonlyMap<string, number>;

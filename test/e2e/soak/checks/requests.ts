@@ -7,7 +7,7 @@ import { atMost, none, type Check } from './check.ts';
 import { faultsOf, readRequestLog, type RequestLog } from './request-log.ts';
 
 /** The counts of the sidecars, for the table. */
-export interface RequestFigures {
+interface RequestFigures {
   readonly checks: readonly Check[];
   /** A line for each Machine. */
   readonly lines: readonly string[];

@@ -19,7 +19,7 @@ const LAST_SHARE = 0.1;
 const CLOSE_WITHIN_MS = 10_000;
 
 /** A request that is fully known before it is sent. */
-export interface Piped extends Request {
+interface Piped extends Request {
   readonly id: string;
   readonly seed: number;
   readonly length: number;
