@@ -14,7 +14,7 @@ import {
 
 const STREAM_KINDS = ['http', 'websocket'] as const;
 const QUERY_OUTCOMES = ['owner', 'none', 'inconclusive', 'shed'] as const;
-const STATUS_CLASSES = ['1xx', '2xx', '3xx', '4xx', '5xx', '499'] as const;
+export const STATUS_CLASSES = ['1xx', '2xx', '3xx', '4xx', '5xx', '499'] as const;
 const UPSTREAMS = ['app', 'peer'] as const;
 /** `app-restarted`: the app rejects a session that is older than its process. */
 const LOST_WHYS = ['unknown-session', 'owner-gone', 'app-restarted'] as const;

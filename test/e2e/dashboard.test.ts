@@ -138,9 +138,11 @@ function filledIn(query: string): string {
 
 async function missingIn(
   prometheus: Prometheus,
-  { title, expr }: Query,
+  { title, expr, legendLabels }: Query,
 ): Promise<string | undefined> {
   const samples = await prometheus.query(filledIn(expr));
+  for (const { metric } of samples)
+    for (const label of legendLabels) assert.ok(metric[label], `${label} in "${title}"`);
   const numbers = samples.filter(({ value: [, value] }) => value !== 'NaN');
   const moved = MOVED[title];
   if (!moved) return numbers.length > 0 ? undefined : `data in "${title}": ${expr}`;

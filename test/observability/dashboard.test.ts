@@ -2,7 +2,9 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test, type TestContext } from 'node:test';
+import { z } from 'zod';
 import { SETTING_NAMES } from '../../src/config/settings.ts';
+import { STATUS_CLASSES } from '../../src/observability/metrics.ts';
 import { readAlerts, readDashboard } from '../../src/observability/monitoring-files.ts';
 import { openMetrics } from '../support/metrics.ts';
 import { parseAlerts, parseDashboard, queriesOf, type Panel } from './monitoring.ts';
@@ -81,6 +83,35 @@ test('each query is about the chosen app, regions and Machines, with the labels 
     for (const selector of selectors) assert.ok(selector.includes(chosen), `${title}: ${expr}`);
   }
 });
+
+test('a zero in place of no series has the label that the legend shows', () => {
+  const queries = queriesOf(parseDashboard().panels).filter(
+    ({ expr, legendLabels }) => legendLabels.length > 0 && expr.includes('vector(0)'),
+  );
+  assert.ok(queries.length > 3);
+  for (const { title, expr, legendLabels } of queries)
+    for (const label of legendLabels)
+      assert.ok(expr.endsWith(`label_replace(vector(0), "${label}", "none", "", "")`), title);
+});
+
+test('a status has the same colour in each panel', () => {
+  const [first, ...others] = queriesOf(parseDashboard().panels)
+    .filter(({ legendLabels }) => legendLabels.includes('status'))
+    .map(({ title }) => panelNamed(title).fieldConfig?.overrides);
+  assert.ok(first && others.length > 0);
+  const colored = first.map((override) => ByName.parse(override).matcher.options);
+  assert.deepEqual(colored.sort(), [...STATUS_CLASSES].sort());
+  for (const other of others) assert.deepEqual(other, first);
+});
+
+const ByName = z.object({
+  matcher: z.object({ id: z.literal('byName'), options: z.string() }),
+  properties: z.tuple([z.object({ id: z.literal('color') })]),
+});
+
+function panelNamed(title: string): Panel {
+  return parseDashboard().panels.find((panel) => panel.title === title) ?? assert.fail(title);
+}
 
 test('each alert has a severity, and says what it means and what to do', () => {
   for (const { name, text } of parseAlerts()) {

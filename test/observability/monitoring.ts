@@ -7,7 +7,9 @@ const Target = z.object({ expr: z.string(), legendFormat: z.string() });
 const Panel = z.object({
   ...{ id: z.number(), type: z.string(), title: z.string(), description: z.string().optional() },
   gridPos: z.object({ x: z.number(), y: z.number(), w: z.number(), h: z.number() }),
-  fieldConfig: z.object({ defaults: z.object({ unit: z.string() }) }).optional(),
+  fieldConfig: z
+    .object({ defaults: z.object({ unit: z.string() }), overrides: z.array(z.unknown()) })
+    .optional(),
   targets: z.array(Target).optional(),
 });
 const Variable = z.object({
@@ -29,10 +31,19 @@ export function parseDashboard(): z.infer<typeof Dashboard> {
 export interface Query {
   readonly title: string;
   readonly expr: string;
+  /** The labels that name a series in the legend. */
+  readonly legendLabels: readonly string[];
 }
 
+const LEGEND_LABEL = /\{\{(\w+)\}\}/g;
+
 export function queriesOf(panels: readonly Panel[]): readonly Query[] {
-  return panels.flatMap(({ title, targets = [] }) => targets.map(({ expr }) => ({ title, expr })));
+  return panels.flatMap(({ title, targets = [] }) =>
+    targets.map(({ expr, legendFormat }) => ({
+      ...{ title, expr },
+      legendLabels: [...legendFormat.matchAll(LEGEND_LABEL)].map(([, label = '']) => label),
+    })),
+  );
 }
 
 export interface Alert {
