@@ -16,6 +16,7 @@ export interface OtlpExporterParts {
   readonly clock: Clock;
   readonly random: () => number;
   readonly logger: Pick<Logger, 'warn'>;
+  readonly version: string;
 }
 
 /** For one batch with its retries, in ms. */
@@ -121,7 +122,11 @@ export class OtlpExporter implements SpanExporter {
     const { origin, pathname } = new URL(this.#options.url);
     const response = await this.#agent.request({
       ...{ origin, path: pathname, method: 'POST', body, signal },
-      headers: { ...this.#options.headers, 'content-type': 'application/x-protobuf' },
+      headers: {
+        'user-agent': `fly-affinity-OTLP-Exporter-JavaScript/${this.#parts.version}`,
+        ...this.#options.headers,
+        'content-type': 'application/x-protobuf',
+      },
     });
     await response.body.dump({ limit: MAX_RESPONSE_BYTES, signal });
     const { statusCode } = response;

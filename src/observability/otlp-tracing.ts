@@ -35,16 +35,12 @@ import {
   type TracingOptions,
 } from './tracing.ts';
 
-interface OtlpTracingParts extends OtlpExporterParts {
-  readonly version: string;
-}
-
 /** How long spans wait for more of them, in ms. */
 const BATCH_WAIT_MS = 5_000;
 /** How long the last spans may take, in ms: a collector that hangs must not block the end of the process. */
 const FLUSH_TIMEOUT_MS = 1_000;
 
-export function createOtlpTracing(options: TracingOptions, parts: OtlpTracingParts): Tracing {
+export function createOtlpTracing(options: TracingOptions, parts: OtlpExporterParts): Tracing {
   const { clock, version } = parts;
   const exporter = new OtlpExporter(options, parts);
   const provider = new TracerProvider({

@@ -250,6 +250,19 @@ describe('a collector that', () => {
     assert.deepEqual(opened.log.lines, []);
   });
 
+  test('is told who sends the spans, unless a setting says otherwise', async (t) => {
+    const collector = await startCollector(t);
+    for (const headers of [{}, { 'user-agent': 'shop' }]) {
+      const opened = open(collector.url, { headers });
+      trace(opened, 1);
+      await stop(opened);
+    }
+    assert.deepEqual(
+      collector.requests.map((request) => request.headers['user-agent']),
+      ['fly-affinity-OTLP-Exporter-JavaScript/1', 'shop'],
+    );
+  });
+
   test('redirects gets nothing more', async (t) => {
     const other = await startCollector(t);
     const collector = await startCollector(t, (response) =>
