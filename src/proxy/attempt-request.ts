@@ -9,7 +9,7 @@ import {
 } from '../http/request-head.ts';
 import type { SerializedRequest } from '../http/upstream-request.ts';
 import type { Discoverer } from '../protocols/discoveries.ts';
-import { formatTraceParent } from '../observability/tracing.ts';
+import { formatTraceParent, parseTraceParent } from '../observability/tracing.ts';
 import { headerValue, withHeader, withoutHeader, type RequestHead } from '../protocols/heads.ts';
 import type { RemoveOwnerHints } from '../protocols/owner-hint.ts';
 import type { MachineId } from '../session.ts';
@@ -65,14 +65,16 @@ export function requestToPeer(
 }
 
 function outgoing(
-  { incoming, span }: ReceivedRequest,
+  { incoming, span, fields: { traceParent } }: ReceivedRequest,
   fields: SentFields,
   hostLine: string,
   body: Buffer | undefined,
   via: Via,
 ): SerializedRequest {
   const { head } = incoming;
-  const { target, rawHeaders, cuts } = span ? withoutTraceParent(head, fields) : fields;
+  const { target, rawHeaders, cuts } = span
+    ? withoutFields(head, fields, replacedBySpan(traceParent))
+    : fields;
   const traceLine = span ? `${TRACE_PARENT}: ${formatTraceParent(span)}\r\n` : '';
   return {
     method: head.method,
@@ -114,14 +116,23 @@ function fieldsForApp(
 
 const TRACE_PARENT = 'traceparent';
 
-/** The span of this sidecar takes the place of its parent. */
-function withoutTraceParent(head: ParsedRequestHead, fields: SentFields): SentFields {
+/** `tracestate` belongs to a valid `traceparent` (W3C Trace Context, section 4.3). */
+function replacedBySpan(traceParent: string | undefined): readonly string[] {
+  const isValid = traceParent !== undefined && parseTraceParent(traceParent) !== undefined;
+  return isValid ? [TRACE_PARENT] : [TRACE_PARENT, 'tracestate'];
+}
+
+function withoutFields(
+  head: ParsedRequestHead,
+  fields: SentFields,
+  names: readonly string[],
+): SentFields {
   const { rawHeaders, cuts = head.cuts } = fields;
-  if (rawHeaders) return { ...fields, rawHeaders: withoutHeader(rawHeaders, TRACE_PARENT) };
+  if (rawHeaders) return { ...fields, rawHeaders: names.reduce(withoutHeader, rawHeaders) };
   const { text, selected, selectedAt } = head;
   let all = cuts;
   for (let i = 0; i < selectedAt.length; i += 1) {
-    if (selected[2 * i] !== TRACE_PARENT) continue;
+    if (!names.includes(selected[2 * i] ?? '')) continue;
     const valueAt = selectedAt[i] ?? 0;
     all = withCut(all, text.lastIndexOf('\n', valueAt) + 1, text.indexOf('\n', valueAt) + 1);
   }

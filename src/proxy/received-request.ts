@@ -22,8 +22,8 @@ export interface ReceivedRequestParts {
   readonly tracing: Pick<Tracing, 'begin'> | undefined;
 }
 
-/** Names, in lower case, of fields that only spans have. */
-export const TRACED_NAMES: readonly string[] = ['x-forwarded-proto', 'user-agent'];
+/** Names, in lower case, of fields that only spans have, or replace. */
+export const TRACED_NAMES: readonly string[] = ['x-forwarded-proto', 'user-agent', 'tracestate'];
 
 export class ReceivedRequest implements ArrivedRequest {
   readonly from: 'edge' | 'peer';

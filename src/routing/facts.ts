@@ -209,7 +209,12 @@ export function readEdgeFields(rawHeaders: readonly string[]): EdgeFields {
   let fields: Mutable<EdgeFields> | undefined;
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const key = keyOf(rawHeaders[i] ?? '');
-    if (key !== undefined) (fields ??= { ...NONE })[key] = rawHeaders[i + 1] ?? '';
+    if (key === undefined) continue;
+    fields ??= { ...NONE };
+    const value = rawHeaders[i + 1] ?? '';
+    // Two of them are one list (RFC 9110 §5.3), which is no `traceparent`: which one is meant can't be known.
+    const isSecond = key === 'traceParent' && fields.traceParent !== undefined;
+    fields[key] = isSecond ? `${fields.traceParent}, ${value}` : value;
   }
   return fields ?? NONE;
 }

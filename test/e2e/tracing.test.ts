@@ -1,6 +1,8 @@
 /** Traces of real sidecars behind the simulated edge, as a collector receives them. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { request, type IncomingMessage } from 'node:http';
+import { text } from 'node:stream/consumers';
 import { describe, test, type TestContext } from 'node:test';
 import { WebSocket } from 'ws';
 import type { CollectedSpan } from '../support/collector.ts';
@@ -189,6 +191,33 @@ for (const [what, source, parent] of [
     assert.deepEqual([m2.traceId, m2.parentId], parent);
     assert.equal(only(spans, 'm1').parentId, m2.spanId);
   });
+}
+
+const TWO = [CLIENT.traceparent, `00-${OTHER_TRACE}-${OTHER_SPAN}-01`];
+for (const [what, traceParents] of [
+  ['two of them begin', TWO],
+  ['a malformed one begins', [`00-${TRACE}-01`]],
+  ['none begins', []],
+] as const) {
+  for (const [machine, body] of [
+    ['m1', ''],
+    // Too long for a replay: m1 gets it from m2.
+    ['m2', 'x'.repeat(2_000_000)],
+  ] as const) {
+    test(`of traceparents ${what} a trace, without the tracestate, at ${machine}`, async (t) => {
+      const fleet = await startTracedFleet(t);
+      const headers = { ...IN_SESSION, traceparent: [...traceParents], tracestate: 'vendor=1' };
+      const url = `${fleet.machines.get(machine)?.url}/call`;
+      const sent = request(url, { method: 'POST', headers }).end(body);
+      const [response] = (await once(sent, 'response')) as [IncomingMessage];
+      assert.equal(await text(response), 'm1');
+      const span = only(await fleet.stop(), machine);
+      assert.equal(span.parentId, '');
+      assert.ok(![TRACE, OTHER_TRACE].includes(span.traceId));
+      const [seen, ...others] = fleet.seen;
+      assert.deepEqual([seen?.headers.tracestate, others], [undefined, []]);
+    });
+  }
 }
 
 describe('sampling', () => {

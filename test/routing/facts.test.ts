@@ -13,6 +13,7 @@ describe("the edge's headers", () => {
     [['fly-replay-cache-status', 'hit'], { replayCacheStatus: 'hit' }],
     [['fly-replay-src', 'a', 'fly-replay-src', 'b'], { replaySource: 'b' }],
     [['TraceParent', '00-a-b-01'], { traceParent: '00-a-b-01' }],
+    [['traceparent', '00-a-b-01', 'Traceparent', 'x'], { traceParent: '00-a-b-01, x' }],
     [['x-request-id-x', 'a', 'fly-replay-srd', 'b'], {}],
   ];
   for (const [raw, fields] of rows) {
