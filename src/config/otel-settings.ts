@@ -36,6 +36,11 @@ export const OTEL_SETTINGS = {
     anyText,
     'Share of the traces with a `traceidratio`: 0 to 1.',
   ),
+  OTEL_TRACES_EXPORTER: setting(
+    'otlp',
+    anyText,
+    'Where traces go: with `none` there are none; each other value is `otlp`.',
+  ),
   OTEL_SDK_DISABLED: setting(
     'false',
     anyText,

@@ -18,6 +18,7 @@ type OtelValues = Pick<
   | 'OTEL_RESOURCE_ATTRIBUTES'
   | 'OTEL_TRACES_SAMPLER'
   | 'OTEL_TRACES_SAMPLER_ARG'
+  | 'OTEL_TRACES_EXPORTER'
   | 'OTEL_SDK_DISABLED'
 >;
 
@@ -38,8 +39,8 @@ function hasUnknownCollector(env: Environment): boolean {
 
 /** Undefined: there are no traces. */
 export function tracingFrom(values: OtelValues): TracingConfig | undefined {
-  const { OTEL_EXPORTER_OTLP_ENDPOINT: url, OTEL_SDK_DISABLED: isDisabled } = values;
-  if (url === undefined || isTrue(isDisabled)) return undefined;
+  const { OTEL_EXPORTER_OTLP_ENDPOINT: url } = values;
+  if (url === undefined || isOff(values)) return undefined;
   const { OTEL_SERVICE_NAME: serviceName, OTEL_RESOURCE_ATTRIBUTES: attributes } = values;
   return {
     url,
@@ -53,8 +54,10 @@ export function tracingFrom(values: OtelValues): TracingConfig | undefined {
   };
 }
 
-function isTrue(text: string): boolean {
-  return text.toLowerCase() === 'true';
+/** Whether someone has turned traces off, whatever else is set. */
+function isOff(env: Environment | OtelValues): boolean {
+  const { OTEL_SDK_DISABLED: isDisabled = '', OTEL_TRACES_EXPORTER: exporter = '' } = env;
+  return isDisabled.toLowerCase() === 'true' || exporter.trim().toLowerCase() === 'none';
 }
 
 function samplerNamed(text: string): SamplerName | undefined {
@@ -104,7 +107,7 @@ export function warnAboutTracing(
   env: Environment,
 ): string[] {
   const plain = withPlainNames(env);
-  if (hasUnknownCollector(env)) return isTrue(plain.OTEL_SDK_DISABLED ?? '') ? [] : [UNKNOWN];
+  if (hasUnknownCollector(env)) return isOff(plain) ? [] : [UNKNOWN];
   if (!tracing) return warnWithoutEndpoint(env, plain);
   const malformed = ['OTEL_EXPORTER_OTLP_HEADERS', 'OTEL_RESOURCE_ATTRIBUTES'].filter(
     (name) => pairsOf(plain[name]).malformedCount > 0,
@@ -113,6 +116,7 @@ export function warnAboutTracing(
     ...warnAboutProtocol(tracing, env),
     ...warnAboutPath(tracing),
     ...warnAboutDisabled(plain),
+    ...warnAboutExporter(plain),
     ...warnAboutSampler(tracing, plain),
     ...malformed.map(
       (name) => `${name} must be name=value,name=value, percent-encoded: a part is ignored`,
@@ -123,6 +127,7 @@ export function warnAboutTracing(
 /** With the prefix they are meant for the sidecar; without it, the app may send its traces elsewhere. */
 function warnWithoutEndpoint(env: Environment, plain: Environment): string[] {
   if (isSet(plain.OTEL_EXPORTER_OTLP_ENDPOINT)) return [];
+  if (isOff(plain)) return [];
   return Object.keys(OTEL_SETTINGS)
     .filter((name) => name !== 'OTEL_SDK_DISABLED' && isSet(env[`${PREFIX}${name}`]))
     .map(
@@ -156,6 +161,14 @@ function warnAboutPath({ url }: TracingConfig): string[] {
 function warnAboutDisabled({ OTEL_SDK_DISABLED: text }: Environment): string[] {
   if (!isSet(text) || text.toLowerCase() === 'false') return [];
   return [`OTEL_SDK_DISABLED must be true or false, got ${JSON.stringify(text)}: traces are sent`];
+}
+
+function warnAboutExporter({ OTEL_TRACES_EXPORTER: text }: Environment): string[] {
+  if (!isSet(text) || text.split(',').some((name) => name.trim().toLowerCase() === 'otlp'))
+    return [];
+  return [
+    `OTEL_TRACES_EXPORTER is ${JSON.stringify(text)}, but the sidecar has only otlp: traces are sent. To send none, set FLY_AFFINITY_OTEL_TRACES_EXPORTER=none`,
+  ];
 }
 
 function warnAboutSampler(tracing: TracingConfig, plain: Environment): string[] {

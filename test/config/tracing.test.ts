@@ -26,6 +26,10 @@ describe('tracing is off', () => {
     { ...ENDPOINT, OTEL_SDK_DISABLED: 'true' },
     { OTEL_EXPORTER_OTLP_ENDPOINT: 'collector:4317', OTEL_SDK_DISABLED: 'true' },
     { ...ENDPOINT, FLY_AFFINITY_OTEL_SDK_DISABLED: 'TRUE' },
+    { ...ENDPOINT, OTEL_TRACES_EXPORTER: 'none' },
+    { ...ENDPOINT, OTEL_TRACES_EXPORTER: 'otlp', FLY_AFFINITY_OTEL_TRACES_EXPORTER: 'None' },
+    { FLY_AFFINITY_OTEL_TRACES_EXPORTER: 'none' },
+    { OTEL_EXPORTER_OTLP_ENDPOINT: 'collector:4317', OTEL_TRACES_EXPORTER: 'none' },
   ] as const) {
     test(`and nothing is warned about with ${JSON.stringify(env)}`, () => {
       const { config, warnings } = parse(env);
@@ -97,6 +101,11 @@ for (const [endpoint, shown] of [
     assert.equal(config?.tracing?.url, 'http://collector:4318/v1/traces');
   });
 }
+
+test('otlp may be one of several exporters', () => {
+  const { config, warnings } = parse({ ...ENDPOINT, OTEL_TRACES_EXPORTER: 'console, otlp' });
+  assert.deepEqual([config?.tracing?.url, warnings], ['http://collector:4318/v1/traces', []]);
+});
 
 test('the defaults are those of the specification', () => {
   assert.deepEqual(tracingOf({}), {
@@ -170,6 +179,10 @@ describe('a value that has no effect is a warning, as the app may know it:', () 
     [
       { OTEL_SDK_DISABLED: 'yes' },
       'OTEL_SDK_DISABLED must be true or false, got "yes": traces are sent',
+    ],
+    [
+      { OTEL_TRACES_EXPORTER: 'zipkin' },
+      'OTEL_TRACES_EXPORTER is "zipkin", but the sidecar has only otlp: traces are sent. To send none, set FLY_AFFINITY_OTEL_TRACES_EXPORTER=none',
     ],
     [
       { OTEL_TRACES_SAMPLER_ARG: '0.1' },
