@@ -88,6 +88,7 @@ interface Resources {
 function createMachine(options: FleetOptions, belongings: Resources): SimulatedMachine {
   const { appName, appCommand, sidecarCommand, keeper, clock } = options;
   const { id, region, ports } = belongings;
+  const sidecarEnv = sidecarEnvironment(options, belongings);
   return new SimulatedMachine({
     id,
     app: appName,
@@ -98,10 +99,8 @@ function createMachine(options: FleetOptions, belongings: Resources): SimulatedM
       command: appCommand,
       env: { ...options.env, ...flyEnvironment(id, appName, region), PORT: String(ports.app) },
     },
-    sidecarPlan: sidecarCommand && {
-      command: sidecarCommand,
-      env: sidecarEnvironment(options, belongings),
-    },
+    sidecarPlan: sidecarCommand && { command: sidecarCommand, env: sidecarEnv },
+    sendsTraces: parseConfig(sidecarEnv, () => 0).config?.tracing !== undefined,
     keeper,
     clock,
     onLine: (source, line) => options.onLine(id, source, line),

@@ -32,6 +32,8 @@ interface MachineOptions {
   readonly appPlan: ProcessPlan;
   /** Undefined if the edge connects directly to the app. */
   readonly sidecarPlan: ProcessPlan | undefined;
+  /** Whether the sidecar has spans to send when it ends. */
+  readonly sendsTraces: boolean;
   readonly keeper: ProcessKeeper;
   readonly clock: Clock;
   readonly onLine: (source: ProcessName, line: string) => void;
@@ -154,12 +156,17 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
 
   /**
    * The end of the simulation: the app may exit by itself, but the sidecar need not drain, as there are
-   * no more clients.
+   * no more clients. A drain takes a second, which only the last traces are worth.
    */
   async shutDown(): Promise<void> {
     const { app, sidecar } = this.#processes;
     this.#enter('destroyed');
-    await Promise.all([app?.stop('SIGTERM', SHUT_DOWN_GRACE_MS), sidecar?.stop('SIGKILL', 0)]);
+    await Promise.all([
+      app?.stop('SIGTERM', SHUT_DOWN_GRACE_MS),
+      this.#options.sendsTraces
+        ? sidecar?.stop('SIGTERM', SHUT_DOWN_GRACE_MS)
+        : sidecar?.stop('SIGKILL', 0),
+    ]);
   }
 
   /** Ends the sidecar and starts it again, while the app runs on. The Machine stays `started`. */

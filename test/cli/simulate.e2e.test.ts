@@ -5,6 +5,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { parseSimulateArguments, replayCacheRule } from '../../src/cli/simulate.ts';
+import { startCollector } from '../support/collector.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 
@@ -217,4 +218,19 @@ test('simulate shows the warning of a sidecar whose setting misses the protocol 
   command.process.kill('SIGINT');
   await command.output(/^No request had a session id: /m);
   assert.deepEqual(await command.ended, [0, null]);
+});
+
+test('the last traces are sent before it ends', async (t) => {
+  const collector = await startCollector(t);
+  const command = startCommand(t, ['--machines=1', '--port=0'], {
+    OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+  });
+  const [, url = ''] = await command.output(/Simulated Fly Proxy on (\S+),/);
+  await (await fetch(`${url}/last`)).text();
+  command.process.kill('SIGTERM');
+  assert.deepEqual(await command.ended, [0, null]);
+  assert.deepEqual(
+    collector.spans.map(({ attributes }) => attributes['url.path']),
+    ['/last'],
+  );
 });
