@@ -85,7 +85,7 @@ Calls, and the time from connecting to the response if not lost:
 
 Sessions are lost: 2 of 4 calls did not find their session. They met another Machine, or
 the app has forgotten it.
-A sidecar on each Machine sends them to the right one: fly-affinity help operations
+A sidecar on each Machine sends them to the right one: fly-affinity init puts it there.
 `;
   assert.equal(output.replace(/ +[\d.]+ ms +[\d.]+ ms/g, '       TIME       TIME'), expected);
 });

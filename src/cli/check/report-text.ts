@@ -95,7 +95,7 @@ function conclusionOf({ verdict, sessions, calls, latency, machines }: CheckRepo
         calls.lost === calls.made && calls.made > 1
           ? 'As no call found it: do the calls carry the session at all, or open a new one (--open, --request)?'
           : machines.length === 0
-            ? 'A sidecar on each Machine sends them to the right one: fly-affinity help operations'
+            ? 'A sidecar on each Machine sends them to the right one: fly-affinity init puts it there.'
             : 'A sidecar is there: fly-affinity explain says how it routes such a call, and why.',
       ];
     case 'unreachable':

@@ -134,6 +134,7 @@ export function verdictOf({ without, affine }: Results, hasSeenIds: boolean): Ve
     isGood: true,
     sentences: [
       `With fly-affinity every call found its session; without it, ${lostBefore} of ${before.calls} did not.`,
+      'Where you deploy the app from, fly-affinity init puts it into the Dockerfile and fly.toml.',
     ],
   };
 }

@@ -75,6 +75,7 @@ test('the verdict is good only if no call is lost with the sidecar', () => {
   assert.equal(verdict.isGood, true);
   assert.deepEqual(verdict.sentences, [
     'With fly-affinity every call found its session; without it, 3 of 4 did not.',
+    'Where you deploy the app from, fly-affinity init puts it into the Dockerfile and fly.toml.',
   ]);
   assert.equal(verdictOf({ without: WITH, affine: WITHOUT }, true).isGood, false);
   const [first] = verdictOf({ without: WITH, affine: WITH }, true).sentences;
