@@ -79,7 +79,7 @@ export const MEANINGS: Readonly<Record<Why, string>> = {
   'claim-lost': 'another Machine was first to claim the session',
   'app-replay': 'the app of another Machine has replayed the request to this one',
   'peers-inconclusive': 'what may know the session (a Machine, or a store) has not responded',
-  'conflicting-ids': 'one name carries two different session ids',
+  'conflicting-ids': 'one name of a listed protocol carries two different session ids',
   'malformed-request': 'the request is malformed',
   'loop-detected': 'the request has passed this sidecar three times',
   overloaded: 'the client has sent too many requests with unknown ids, or memory is short',

@@ -10,7 +10,7 @@ import {
   type Span,
 } from './heads.ts';
 import type { RequestIds } from './request-ids.ts';
-import { createIdReaders, createReader, type IdReader } from './id-locations.ts';
+import { createIdReaders, createReader, readConflict, type IdReader } from './id-locations.ts';
 import { addOwnParameter, isOfOwnOrigin } from './own-parameter.ts';
 import { splitOwnerHint, withOwnerHint } from './owner-hint.ts';
 import {
@@ -139,10 +139,11 @@ function findCarried(
   id: SessionId,
   hints: boolean,
 ): string | undefined {
-  for (const { read, mayCarryHint } of idReaders) {
+  for (const { read, mayCarryHint, location } of idReaders) {
     const reading = read(request);
-    if (reading === undefined || reading === CONFLICT) continue;
-    const texts = typeof reading === 'string' ? [reading] : reading;
+    if (reading === undefined) continue;
+    const several = reading === CONFLICT ? readConflict(location, request) : reading;
+    const texts = typeof several === 'string' ? [several] : several;
     const mayBeHinted = hints && mayCarryHint;
     const carried = texts.find(
       (text) => text === id || (mayBeHinted && splitOwnerHint(text)?.id === id),

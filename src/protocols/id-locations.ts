@@ -1,7 +1,7 @@
 /**
  * Where a request may carry a session id: one reader for each location, in configured order. A location that
  * several protocols share belongs to the first of them, but a client may bring its own id if any of them
- * lets it: `session_id` in a query is MCP's and also any RPC's.
+ * lets it: `session_id` in a query is MCP's and also any RPC's. It is a guess only if all of them guess.
  */
 import { findCookieValue } from './cookie.ts';
 import { OWN_PARAMETER, readOwnParameter } from './own-parameter.ts';
@@ -14,7 +14,7 @@ import {
   type Protocol,
   type IdReading,
 } from './protocol.ts';
-import { decodeQueryText, findQuery, findQueryValue } from './query.ts';
+import { decodeQueryText, findQuery, findQueryValue, findQueryValues } from './query.ts';
 import {
   createMarkCheck,
   isHeader,
@@ -98,11 +98,21 @@ function addProtocol(
 ): IdReader {
   const mayCarryHint = 'mayCarryHint' in location && location.mayCarryHint;
   if (!reader) return { location, protocol, mayCarryHint, read: createReader(location) };
-  const mintedBy = eitherOf(reader.protocol.mintedBy, protocol.mintedBy);
   return {
     ...reader,
-    protocol: { ...reader.protocol, mintedBy },
+    protocol: sharedProtocol(reader.protocol, protocol),
     mayCarryHint: reader.mayCarryHint || mayCarryHint,
+  };
+}
+
+/** What only one of them leaves open is certain. */
+function sharedProtocol(first: Protocol, other: Protocol): Protocol {
+  const { isGuess, isOfAuto, ...certain } = first;
+  return {
+    ...certain,
+    mintedBy: eitherOf(first.mintedBy, other.mintedBy),
+    ...(isGuess && other.isGuess && { isGuess }),
+    ...(isOfAuto && other.isOfAuto && { isOfAuto }),
   };
 }
 
@@ -155,6 +165,19 @@ function createQueryReader(name: string): IdReader['read'] {
     }
     return reading;
   };
+}
+
+/** All values under a name that has several different ones, unescaped. */
+export function readConflict(
+  location: IdLocation,
+  { target, rawHeaders }: RequestHead,
+): readonly string[] {
+  if (location.in === 'query')
+    return findQueryValues(target, location.name).map((span) =>
+      decodeQueryText(textAt(target, span)),
+    );
+  if (location.in !== 'header') return [];
+  return rawHeaders.filter((_, i) => i % 2 === 1 && isHeader(rawHeaders[i - 1], location.name));
 }
 
 /** A browser holds a cookie once a domain and a path, and sends all of these. */

@@ -42,7 +42,7 @@ const MCP: readonly Protocol[] = [
   MCP_TASKS,
 ];
 
-const MCP_SSE: Protocol = {
+const MCP_SSE = {
   name: 'mcp-sse',
   idLocations: [
     { in: 'query', name: OWN_PARAMETER, mayCarryHint: true },
@@ -54,7 +54,17 @@ const MCP_SSE: Protocol = {
   errorForm: 'mcp',
   endsBy: 'stream-end',
   isMcp: true,
-};
+} as const satisfies Protocol;
+
+/** For `auto`: other apps have a `sessionId` too, such as that of a session in a database. */
+const MCP_SSE_SHAPE: readonly Protocol[] = [
+  { ...MCP_SSE, idLocations: MCP_SSE.idLocations.filter(({ name }) => name !== 'sessionId') },
+  guess({
+    ...MCP_SSE,
+    idLocations: MCP_SSE.idLocations.filter(({ name }) => name === 'sessionId'),
+    discoveries: [],
+  }),
+];
 
 const RPC: Protocol = {
   name: 'rpc',
@@ -76,7 +86,7 @@ const ASPNET_COOKIES = ['.AspNetCore.Session', 'ASP.NET_SessionId'];
 // prettier-ignore
 export const PRESETS: Readonly<Record<string, Preset>> = {
   mcp: { products: 'MCP servers, Streamable HTTP', ids: 'header mcp-session-id; a task in mcp-name', revealedBy: "the response's header; the JSON of a task", protocols: MCP, auto: MCP },
-  'mcp-sse': { products: 'MCP servers, HTTP with SSE', ids: 'query session_id, sessionId, or the sidecar\'s own parameter', revealedBy: 'the endpoint event of the stream', protocols: [MCP_SSE], auto: [MCP_SSE] },
+  'mcp-sse': { products: 'MCP servers, HTTP with SSE', ids: 'query session_id, sessionId, or the sidecar\'s own parameter', revealedBy: 'the endpoint event of the stream', protocols: [MCP_SSE], auto: MCP_SSE_SHAPE },
   rpc: { products: 'JSON-RPC and the like', ids: 'query session_id, header x-session-id', revealedBy: "the response's header; or the client's id, once accepted", protocols: [RPC], auto: [RPC] },
   'socket.io': { products: 'Socket.IO 2 to 4, Engine.IO', ids: 'query sid', revealedBy: 'the body of the first polling response', protocols: [SOCKET_IO], auto: [SOCKET_IO_SHAPE] },
   sockjs: { products: 'SockJS, Spring, Vert.x', ids: 'path PREFIX/SERVER/ID/TRANSPORT', revealedBy: "the client's id, once accepted", protocols: [SOCKJS], auto: [SOCKJS_SHAPE] },
@@ -108,7 +118,9 @@ export const AUTO: readonly Protocol[] = [
 ];
 
 function rowsOf(isWanted: (name: string) => boolean): readonly Protocol[] {
-  return Object.entries(PRESETS).flatMap(([name, { auto }]) => (isWanted(name) ? auto : []));
+  return Object.entries(PRESETS)
+    .flatMap(([name, { auto }]) => (isWanted(name) ? auto : []))
+    .map((row) => ({ ...row, isOfAuto: true }));
 }
 
 /** The preset that has the protocol of that name; undefined for one that a setting spells. */

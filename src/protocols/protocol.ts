@@ -156,6 +156,10 @@ export interface Protocol {
    * elsewhere, and a 404 of it is a page that is not there.
    */
   readonly isSoft?: true;
+  /**
+   * Nobody has listed the protocol: two different ids under one of its names are the app's own, and count as none.
+   */
+  readonly isOfAuto?: true;
   /** Other apps may have the same shape (`auto`): an id that nobody knows is for the app to judge. */
   readonly isGuess?: true;
   /**

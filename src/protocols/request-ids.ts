@@ -27,7 +27,7 @@ export interface FoundId {
 
 export type RequestIds =
   | { readonly kind: 'none' }
-  /** Two different values under one configured name. */
+  /** Two different values under one name of a listed protocol. */
   | { readonly kind: 'conflict'; readonly name: string }
   | ({
       readonly kind: 'found';
@@ -163,7 +163,7 @@ function readIds(reader: IdReader, head: RequestHead, hints: boolean): RequestId
   const reading = reader.read(head);
   if (reading === undefined) return undefined;
   // Another app may send a list under that name.
-  if (reading === CONFLICT && reader.protocol.isGuess) return undefined;
+  if (reading === CONFLICT && reader.protocol.isOfAuto) return undefined;
   if (reading === CONFLICT) return { kind: 'conflict', name: locationName(reader.location) };
   if (typeof reading === 'string') return foundId(reader, reading, hints);
   const [first, ...others] = reading.flatMap((text) => foundId(reader, text, hints) ?? []);

@@ -45,25 +45,27 @@ export function parseProtocols(
     } else protocols.push(...value);
     named.add(name);
   }
-  return mistakes.length > 0 ? { mistakes } : { protocols: withoutShapesOf(protocols) };
+  return mistakes.length > 0 ? { mistakes } : { protocols: withoutShapes(protocols) };
 }
 
 /** A protocol that is listed beside `auto` replaces the shape that `auto` has of it. */
-function withoutShapesOf(protocols: readonly Protocol[]): Protocol[] {
-  const listed = new Set(protocols.filter((row) => !AUTO.includes(row)).map(({ name }) => name));
-  return protocols.filter(
-    (row, at) => protocols.indexOf(row) === at && (!AUTO.includes(row) || !listed.has(row.name)),
+function withoutShapes(protocols: readonly Protocol[]): Protocol[] {
+  const listed = Map.groupBy(
+    protocols.filter((row) => !AUTO.includes(row)),
+    ({ name }) => name,
   );
+  const chosen = protocols.flatMap((row) =>
+    AUTO.includes(row) ? (listed.get(row.name) ?? [row]) : [row],
+  );
+  return [...new Set(chosen)];
 }
 
 /** As a person would list them. */
 export function listedNames(protocols: readonly Protocol[]): readonly string[] {
-  const isAuto = protocols.some((row) => AUTO.includes(row) && !OF_PRESETS.has(row));
-  const listed = protocols.filter((row) => !isAuto || !AUTO.includes(row)).map(({ name }) => name);
+  const isAuto = protocols.some((row) => AUTO.includes(row));
+  const listed = protocols.filter((row) => !AUTO.includes(row)).map(({ name }) => name);
   return isAuto ? ['auto', ...listed] : listed;
 }
-
-const OF_PRESETS = new Set(Object.values(PRESETS).flatMap(({ protocols }) => protocols));
 
 /** One entry of the list, and where it begins; columns count from 1. */
 interface Entry {

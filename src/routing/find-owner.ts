@@ -68,11 +68,11 @@ export class OwnerFinder {
     return unbound(lookup, lookup.stored === 'unknown' ? STORE_UNKNOWN : NONE);
   }
 
-  /** A client may mint `user~bob`: `bob` is a hint only if a Machine has that id. */
+  /** A client or another app may mint `user~bob`: `bob` is a hint only if a Machine has that id. */
   #mayBeWhole({ hint, protocol }: FoundId): boolean {
     const { self, directory } = this.#parts;
-    if (hint === undefined || hint === self || protocol.mintedBy === 'app') return false;
-    return directory.peer(hint) === undefined;
+    if (hint === undefined || (protocol.mintedBy === 'app' && !protocol.isGuess)) return false;
+    return hint !== self && directory.peer(hint) === undefined;
   }
 
   /** The whole id if it is bound, or if its hint names no Machine, or one that is gone and never had the session. */

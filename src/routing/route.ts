@@ -130,7 +130,7 @@ export class Router {
       : this.#namedByCookie(request);
     const onKnown = (found: Known): Routed | Promise<Routed> =>
       otherwise && found.owner.kind !== 'owner'
-        ? this.#routeIds(request, otherwise, trace)
+        ? withWholeId(this.#routeIds(request, otherwise, trace), found.wholeId)
         : this.#decide(ids, facts, found, trace);
     if (!(known instanceof Promise)) return onKnown(known);
     return known.then(onKnown, () => onKnown(UNCERTAIN));
@@ -261,6 +261,16 @@ const UNROUTED = {
   wholeId: undefined,
   mayReplay: false,
 } as const satisfies Omit<Routed, 'decision'>;
+
+/** A guess that nobody knows counts as none, but the app gets the text as it came. */
+function withWholeId(
+  routed: Routed | Promise<Routed>,
+  wholeId: SessionId | undefined,
+): Routed | Promise<Routed> {
+  if (wholeId === undefined) return routed;
+  const withIt = (result: Routed): Routed => ({ ...result, wholeId: result.wholeId ?? wholeId });
+  return routed instanceof Promise ? routed.then(withIt) : withIt(routed);
+}
 
 function ofCookie(machine: MachineId, liveness: LivenessState): Known {
   return { owner: { kind: 'owner', machine, knownBy: 'cookie', liveness } };

@@ -146,11 +146,19 @@ test('an id in the body is explained, a POST of JSON by default', async (t) => {
   assert.match(form, /no session id/);
 });
 
-for (const { claim, args, says } of [
+interface ExplainedCase {
+  readonly claim: string;
+  readonly args: readonly string[];
+  readonly says: RegExp;
+  readonly setting?: Environment;
+}
+
+for (const { claim, args, says, setting } of [
   { claim: 'no session id', args: ['/'], says: /any Machine may serve it/ },
   {
-    claim: 'two ids',
+    claim: 'two ids of a listed protocol',
     args: ['/?session_id=a&session_id=b'],
+    setting: { SESSION_PROTOCOLS: 'mcp,rpc' },
     says: /two different session ids[^]*would respond: 400/,
   },
   {
@@ -210,9 +218,9 @@ for (const { claim, args, says } of [
     args: ['-H', 'content-length: x', '/'],
     says: /The request is malformed\./,
   },
-] as const) {
+] as readonly ExplainedCase[]) {
   test(`${claim} is explained`, async (t) => {
-    const { m2 } = await openTwoMachines(t);
+    const { m2 } = await openTwoMachines(t, setting);
     const { code, output } = await explain(args, { env: m2 });
     assert.equal(code, 0);
     assert.match(output, says);

@@ -51,11 +51,41 @@ test('auto: a request may have an id behind one that is a guess', () => {
   };
   const hex = 'a'.repeat(32);
   assert.deepEqual(describe(`/session/${hex}?id=${TOKEN}&sessionId=x~m1`), [
-    ...[`signalr ${TOKEN}`, `webdriver ${hex}`, 'mcp-sse x ~m1'],
+    ...[`signalr ${TOKEN}`, `webdriver ${hex}`, 'mcp-sse x ~m1', 'none'],
   ]);
   assert.deepEqual(describe(`/a?id=${TOKEN}`), [`signalr ${TOKEN}`, 'none']);
-  assert.deepEqual(describe('/a?sessionId=x'), ['mcp-sse x']);
+  assert.deepEqual(describe('/a?sessionId=x'), ['mcp-sse x', 'none']);
 });
+
+test('a location that a listed protocol shares is no guess', () => {
+  const isGuess = (setting: string): boolean => {
+    const ids = createRequestIdReader(protocolsOf(setting), { hints: true })(get('/?sessionId=x'));
+    return ids.kind === 'found' && ids.protocol.isGuess === true;
+  };
+  assert.ok(isGuess('auto'));
+  for (const setting of ['auto,query:sessionId', 'query:sessionId,auto', 'auto,mcp-sse', 'mcp-sse'])
+    assert.ok(!isGuess(setting), setting);
+});
+
+// prettier-ignore
+testRequests('auto', [
+  ['none: two headers', post('/mcp', 'mcp-session-id', 'a', 'mcp-session-id', 'b'), 'none'],
+  ['the same header twice', post('/mcp', 'mcp-session-id', 'a', 'mcp-session-id', 'a'), 'mcp a'],
+  ['none: two parameters', get('/a?session_id=a&session_id=b'), 'none'],
+  ['the id of another protocol beside them', get('/a?session_id=a&session_id=b', 'x-session-id', 'c'), 'rpc c'],
+  ['none: two hints of one id', post('/mcp', 'mcp-session-id', 'a~m1', 'mcp-session-id', 'a~m2'), 'none'],
+]);
+for (const setting of ['mcp', 'auto,mcp', 'mcp,auto'])
+  testRequests(setting, [
+    [
+      'two headers are a conflict',
+      post('/mcp', 'mcp-session-id', 'a', 'mcp-session-id', 'b'),
+      'conflict mcp-session-id',
+    ],
+  ]);
+testRequests('auto,mcp', [
+  ['in the order of auto', post('/', 'x-session-id', 'a', 'mcp-session-id', 'b'), 'mcp b'],
+]);
 testRequests('socket.io', [['sid alone', get('/x?sid=abc'), 'socket.io abc']]);
 
 const OPEN = '0{"sid":"lv_VI97HAXpY6yYWAAAC","upgrades":["websocket"],"pingInterval":25000}';

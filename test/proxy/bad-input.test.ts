@@ -102,6 +102,17 @@ describe('returns 400, and the app receives nothing, for', () => {
     ['another host in the target', `GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n`],
     ['a target that is not a path', `GET * HTTP/1.1\r\nHost: a\r\n\r\n`],
     ['bytes that are not HTTP', `\x16\x03\x01\x02\x00\x01\x00\r\n\r\n`],
+  ];
+  for (const [name, raw] of rows) {
+    test(name, async (t) => {
+      const { statuses, targets } = await sendRaw(t, raw);
+      assert.equal(statuses[0], '400');
+      assert.ok(!targets.includes('/smuggled'));
+      assert.deepEqual(name.startsWith('a chunk size') ? [] : targets, []);
+    });
+  }
+
+  for (const [name, raw] of [
     [
       'two session ids',
       `GET / HTTP/1.1\r\nHost: a\r\nMcp-Session-Id: x\r\nMcp-Session-Id: y\r\nConnection: close\r\n\r\n`,
@@ -114,13 +125,12 @@ describe('returns 400, and the app receives nothing, for', () => {
       'one id with hints of two Machines',
       `GET / HTTP/1.1\r\nHost: a\r\nMcp-Session-Id: x~m1\r\nMcp-Session-Id: x~m2\r\nConnection: close\r\n\r\n`,
     ],
-  ];
-  for (const [name, raw] of rows) {
-    test(name, async (t) => {
-      const { statuses, targets } = await sendRaw(t, raw);
-      assert.equal(statuses[0], '400');
-      assert.ok(!targets.includes('/smuggled'));
-      assert.deepEqual(name.startsWith('a chunk size') ? [] : targets, []);
+  ] as const) {
+    test(`${name} of listed protocols`, async (t) => {
+      const env = { FLEET: 'm2@127.0.0.1:9', SESSION_PROTOCOLS: 'mcp,mcp-sse,rpc' };
+      const { statuses, targets } = await sendRaw(t, raw, env);
+      assert.deepEqual(statuses, ['400']);
+      assert.deepEqual(targets, []);
     });
   }
 

@@ -1,7 +1,9 @@
 /** `auto`: an id by its shape alone counts if the app has revealed it; else the request has what else it carries. */
 import assert from 'node:assert/strict';
-import type { RequestListener } from 'node:http';
+import { once } from 'node:events';
+import http, { type RequestListener } from 'node:http';
 import { test, type TestContext } from 'node:test';
+import type { Environment } from '../../src/config/config.ts';
 import { openFleet, type TestMachine } from '../support/fleet.ts';
 import { createMemoryLog } from '../support/log.ts';
 import { serveApp, startTestSidecar } from '../support/sidecar.ts';
@@ -19,10 +21,13 @@ function appOf(at: string): RequestListener {
   };
 }
 
-async function startTwo(t: TestContext): Promise<readonly [TestMachine, TestMachine]> {
+async function startTwo(
+  t: TestContext,
+  env: Environment = {},
+): Promise<readonly [TestMachine, TestMachine]> {
   const fleet = await openFleet(t, 'm1', 'm2');
-  const m1 = await fleet.start('m1', await serveApp(t, appOf('m1')));
-  return [m1, await fleet.start('m2', await serveApp(t, appOf('m2')))];
+  const m1 = await fleet.start('m1', await serveApp(t, appOf('m1')), env);
+  return [m1, await fleet.start('m2', await serveApp(t, appOf('m2')), env)];
 }
 
 /** The Machine whose app serves, or the one that the replay names. */
@@ -58,8 +63,8 @@ test('a revealed id in the path counts before the id of another protocol', async
   assert.equal(await machineFor(m2, `/api/kernels/${UUID}`, session), 'm2');
 });
 
-test('two ids of another protocol behind an unknown text are a conflict', async (t) => {
-  const [m1] = await startTwo(t);
+test('two ids of a listed protocol behind an unknown text are a conflict', async (t) => {
+  const [m1] = await startTwo(t, { SESSION_PROTOCOLS: 'auto,rpc' });
   const response = await fetch(`${m1.url}/api/sessions/${UUID}?session_id=a&session_id=b`);
   assert.equal(response.status, 400);
 });
@@ -71,4 +76,26 @@ test('the log shows no upload of tus, also of one that no Machine knows', async 
   const headers = { 'tus-resumable': '1.0.0', 'x-session-id': 'one' };
   await fetch(`http://127.0.0.1:${ports.public}/files/secret`, { method: 'HEAD', headers });
   assert.match(JSON.stringify(requests), /^\[\{.*"path":"\/files\/\*{6}".*\}\]$/);
+});
+
+test('an app that echoes one of two ids takes no session from its owner', async (t) => {
+  const fleet = await openFleet(t, 'm1', 'm2');
+  const app = await serveApp(t, (req, res) => {
+    const [first] = req.headersDistinct['x-session-id'] ?? [];
+    const query = new URLSearchParams(req.url?.split('?')[1]);
+    res.setHeader('x-session-id', first ?? query.get('session_id') ?? 'one').end('"ok"');
+  });
+  const m1 = await fleet.start('m1', app);
+  const m2 = await fleet.start('m2', app);
+  await fetch(m1.url);
+  const twice = ['host', 'a', 'x-session-id', 'one', 'x-session-id', 'two'];
+  const [response] = (await once(
+    http.get({ port: m2.sidecar.ports.public, headers: twice }),
+    'response',
+  )) as [http.IncomingMessage];
+  assert.deepEqual([response.statusCode, response.headers['x-session-id']], [200, 'one']);
+  response.resume();
+  const inQuery = await fetch(`${m2.url}/?session_id=one&session_id=two`);
+  assert.equal(inQuery.headers.get('x-session-id'), 'one');
+  assert.equal(await machineFor(m2, '/', { 'x-session-id': 'one' }), 'replay to m1');
 });

@@ -57,8 +57,9 @@ describe('a session of an app that mints ids', () => {
     assert.equal(await called.text(), 'gone');
   });
 
-  test('returns 400 for two different ids under one name', async (t) => {
-    const { ports } = await startTestSidecar(t, await serveApp(t, echoApp));
+  test('returns 400 for two different ids under one name of a listed protocol', async (t) => {
+    const env = { SESSION_PROTOCOLS: 'mcp' };
+    const { ports } = await startTestSidecar(t, await serveApp(t, echoApp), env);
     const client = await openClient(t, ports.public);
     client.send('GET / HTTP/1.1\r\nHost: a\r\nMcp-Session-Id: a\r\nMcp-Session-Id: b\r\n\r\n');
     const text = await client.until((all) => all.includes('two different'));

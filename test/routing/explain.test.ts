@@ -1,6 +1,7 @@
 /** A request explained by a whole sidecar, over its admin port, with real peers. */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
+import type { Environment } from '../../src/config/config.ts';
 import { nullMetrics } from '../../src/observability/metrics.ts';
 import type { Explanation } from '../../src/routing/explain.ts';
 import type { Step } from '../../src/routing/trace.ts';
@@ -29,7 +30,7 @@ interface Explaining {
 }
 
 /** `abc` is a session of m1 that m2 does not know; m2 explains. */
-async function open(t: TestContext): Promise<Explaining> {
+async function open(t: TestContext, env: Environment = {}): Promise<Explaining> {
   const fleet = await openFleet(t, 'm1', 'm2', 'm3');
   const served: string[] = [];
   const app = await serveApp(t, (req, res) => {
@@ -41,7 +42,7 @@ async function open(t: TestContext): Promise<Explaining> {
   await fetch(`${m1.url}/open`, { method: 'POST' });
   served.length = 0;
   const metrics = { ...nullMetrics, requestDecided: (kind: string) => void decided.push(kind) };
-  const m2 = await fleet.start('m2', app, { ADMIN_TOKEN: TOKEN }, { metrics });
+  const m2 = await fleet.start('m2', app, { ADMIN_TOKEN: TOKEN, ...env }, { metrics });
   // Known once m1 responds: the operator deletes it.
   await until(async () => (await m2.rowCount()) === 1);
   await fetch(`http://127.0.0.1:${m2.sidecar.ports.admin}/sessions/${keyOf('abc')}`, {
@@ -121,7 +122,7 @@ test('a request that the app would receive is not sent to it', async (t) => {
 });
 
 test('a malformed or conflicting request would be rejected', async (t) => {
-  const { explain } = await open(t);
+  const { explain } = await open(t, { SESSION_PROTOCOLS: 'mcp,rpc' });
   const malformed = await explain({ headers: { 'content-length': '1', 'transfer-encoding': 'x' } });
   assert.equal(named(malformed, 'decision')[0]?.decision.why, 'malformed-request');
   const conflicting = await explain({ path: '/?session_id=abc&session_id=abd' });

@@ -82,5 +82,5 @@ export const QUICK: ReadonlyMap<string, Scene> = new Map([
   ['fly-affinity sessions export sessions.jsonl', withSessions()],
   ['fly-affinity sessions import sessions.jsonl --dry-run', withSessions(1)],
   ["fly-affinity explain -X POST -H 'mcp-session-id: {id}' /mcp", besideOwner],
-  ["fly-affinity explain --json -H 'mcp-session-id: one' -H 'mcp-session-id: two' /mcp", besideOwner],
+  ["fly-affinity explain --json -H 'content-length: 1' -H 'content-length: 2' /mcp", besideOwner],
 ]);
