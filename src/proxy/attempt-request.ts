@@ -116,7 +116,7 @@ function fieldsForApp(
 
 const TRACE_PARENT = 'traceparent';
 
-/** `tracestate` belongs to a valid `traceparent` (W3C Trace Context, section 4.3). */
+/** `tracestate` belongs to a valid `traceparent` (W3C Trace Context, "Processing Model"). */
 function replacedBySpan(traceParent: string | undefined): readonly string[] {
   const isValid = traceParent !== undefined && parseTraceParent(traceParent) !== undefined;
   return isValid ? [TRACE_PARENT] : [TRACE_PARENT, 'tracestate'];
