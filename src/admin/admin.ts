@@ -22,8 +22,14 @@ type AdminParts = HealthParts & StatusPageParts & DrainParts & ExplainRouteParts
 const ROUTES: readonly Route<AdminParts>[] = [
   { methods: ['GET', 'HEAD'], path: '/', auth: 'detail', handle: showPage },
   { methods: ['POST'], path: '/', auth: 'detail', handle: handleForm },
-  { methods: ['GET', 'HEAD'], path: '/livez', auth: 'none', handle: livez },
-  { methods: ['GET', 'HEAD'], path: '/readyz', auth: 'detail', handle: readyz },
+  { methods: ['GET', 'HEAD'], path: '/livez', auth: 'none', isHealthCheck: true, handle: livez },
+  {
+    methods: ['GET', 'HEAD'],
+    path: '/readyz',
+    auth: 'detail',
+    isHealthCheck: true,
+    handle: readyz,
+  },
   { methods: ['GET', 'HEAD'], path: '/status', auth: 'detail', handle: respondStatus },
   { methods: ['GET', 'HEAD'], path: '/metrics', auth: 'none', handle: renderMetrics },
   { methods: ['GET', 'HEAD'], path: '/drain', auth: 'token', handle: drainStatus },

@@ -8,6 +8,7 @@ import type { Socket } from 'node:net';
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../observability/log.ts';
 import { StoreError } from '../store/store.ts';
+import { HOST_REFUSED, isPublicHost } from './public-host.ts';
 import { createTokenBucket } from '../fleet/rate-limits.ts';
 
 export interface Route<Parts> {
@@ -19,6 +20,8 @@ export interface Route<Parts> {
    * the token gives more detail, see {@link AdminCall.access}.
    */
   readonly auth: 'none' | 'detail' | 'token';
+  /** A check may send any `Host`. */
+  readonly isHealthCheck?: true;
   /** Responds. What it throws becomes an error response: see {@link HttpError}. */
   readonly handle: (call: AdminCall, parts: Parts) => Promise<void> | void;
 }
@@ -108,6 +111,10 @@ export class AdminRouter<Parts> {
       return;
     }
     const access = this.#accessFor(first, request);
+    if (access === 'denied' && isToBeHidden(first, request)) {
+      respondError(response, first.auth, 403, HOST_REFUSED);
+      return;
+    }
     if (first.auth === 'token' && access !== 'full') {
       response.setHeader('www-authenticate', 'Bearer');
       respondError(response, first.auth, 401, 'needs Authorization: Bearer ADMIN_TOKEN');
@@ -132,10 +139,12 @@ export class AdminRouter<Parts> {
     }
   }
 
-  #accessFor({ auth }: Route<Parts>, request: IncomingMessage): Access {
+  #accessFor(route: Route<Parts>, request: IncomingMessage): Access {
+    const { auth } = route;
     const given = tokenIn(request);
     // Only where the token is needed, a request without one is logged.
-    const isOpen = auth === 'none' || (auth === 'detail' && given === '');
+    const isOpen =
+      !isToBeHidden(route, request) && (auth === 'none' || (auth === 'detail' && given === ''));
     const access = isOpen ? 'open' : this.#accessOf(request, given);
     if (access === 'full') this.#ofOperators.add(request.socket);
     else this.#ofOperators.delete(request.socket);
@@ -162,6 +171,11 @@ export class AdminRouter<Parts> {
 function splitTarget(target = ''): readonly [path: string, query: string] {
   const at = target.indexOf('?');
   return at === -1 ? [target, ''] : [target.slice(0, at), target.slice(at + 1)];
+}
+
+/** A web page may have made a browser send it. */
+function isToBeHidden({ auth, isHealthCheck }: Route<never>, request: IncomingMessage): boolean {
+  return auth !== 'token' && !isHealthCheck && isPublicHost(request.headers.host);
 }
 
 /** Undefined if the route is not for this path. */
