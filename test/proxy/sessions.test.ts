@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
 import { WebSocket, WebSocketServer } from 'ws';
+import { startTurnClock } from '../support/clock.ts';
 import { openClient } from '../support/raw.ts';
 import { serve, serveApp, startTestSidecar } from '../support/sidecar.ts';
 import { createServer } from 'node:http';
@@ -194,7 +195,12 @@ describe('a WebSocket', () => {
 test('a response during a drain closes its connection, so that the next request goes elsewhere', async (t) => {
   const arrived = Promise.withResolvers<ServerResponse>();
   const app = await serveApp(t, (_req, res) => arrived.resolve(res));
-  const sidecar = await startTestSidecar(t, app, { DRAIN_TIMEOUT_MS: '10000' });
+  const sidecar = await startTestSidecar(
+    t,
+    app,
+    { DRAIN_TIMEOUT_MS: '10000' },
+    { clock: startTurnClock(t) },
+  );
   const waiting = fetch(`http://127.0.0.1:${sidecar.ports.public}/`);
   const appResponse = await arrived.promise;
   const drained = sidecar.drain();
