@@ -145,6 +145,7 @@ test('a sidecar on the same Machine, its app and its store are checked', async (
   const draining = await runDoctor(['--json'], {
     FLY_MACHINE_ID: 'm1',
     ADMIN_PORT: String(sidecar.ports.admin),
+    SESSION_STORE_URL: 'memory:',
   });
   assert.deepEqual(findingsIn(draining, 'Sidecar'), [
     'warning: The sidecar is not ready (draining).',
@@ -161,6 +162,7 @@ test('an app that the sidecar considers down is reported, though it accepts conn
     FLY_MACHINE_ID: 'm1',
     FLEET: 'off',
     ADMIN_PORT: String(sidecar.ports.admin),
+    SESSION_STORE_URL: 'memory:',
   });
   assert.deepEqual(findingsIn(ran, 'Sidecar'), [
     'ok: The sidecar is running and ready.',
@@ -178,7 +180,12 @@ test('an admin port that another program uses is an error', async (t) => {
   });
   const address = server.address();
   assert.ok(address && typeof address === 'object');
-  const env = { FLY_MACHINE_ID: 'm1', ADMIN_PORT: String(address.port), FLEET: 'off' };
+  const env = {
+    FLY_MACHINE_ID: 'm1',
+    FLEET: 'off',
+    ADMIN_PORT: String(address.port),
+    SESSION_STORE_URL: 'memory:',
+  };
   assert.deepEqual(findingsIn(await runDoctor(['--json'], env), 'Sidecar'), [
     `error: Another program listens on ADMIN_PORT (${address.port}); it returned status 200.`,
   ]);
