@@ -9,6 +9,8 @@ if (major < 22 || (major === 22 && minor < 19)) {
 } else {
   // Without a listener it opens the inspector, and a client of the inspector can run code here.
   process.on('SIGUSR1', () => undefined);
+  // Sent to the first process of a container, it means the app, and its default is to end the process.
+  process.on('SIGUSR2', () => undefined);
   leaveNodeOptionsToTheApp();
   void import('./cli/commands.ts')
     .then(({ runCommand }) => runCommand(process.argv.slice(2)))

@@ -54,12 +54,13 @@ test('a command keeps its arguments, standard input and process without NODE_OPT
   assert.match(output, /^Usage: fly-affinity version/);
 });
 
-test('SIGUSR1 opens no inspector', async (t) => {
+test('SIGUSR1 opens no inspector, and SIGUSR2 ends no sidecar', async (t) => {
   const child = start(t, { args: ['serve'], env: { UPSTREAM_URL: 'http://127.0.0.1:1' } });
   assert.ok(child.stderr);
   const errors = text(child.stderr);
   await lineWithMessage(linesOf(child), 'serving');
   for (let count = 0; count < 3; count += 1) child.kill('SIGUSR1');
+  child.kill('SIGUSR2');
   child.kill('SIGTERM');
   assert.deepEqual(await once(child, 'exit'), [0, null]);
   assert.equal(await errors, '');
