@@ -17,6 +17,7 @@ import { AppResponses } from '../proxy/app-responses.ts';
 import { createListeners, type Listeners } from '../proxy/listeners.ts';
 import { createPeerUpstreams, type PeerUpstreams } from '../proxy/peer-attempt.ts';
 import type { ProxyParts } from '../proxy/proxy-parts.ts';
+import { createRoutingLog } from '../proxy/request-log.ts';
 import { QUIET_MS, RequestRecorder } from '../proxy/request-record.ts';
 import { SeenProtocols } from '../proxy/seen-protocols.ts';
 import { StartGate } from '../proxy/start-gate.ts';
@@ -195,7 +196,7 @@ export class RequestPath {
   }
 
   #createProxyParts(): ProxyParts {
-    const { config, clock, metrics, upstreamHealth, tracing } = this.#parts;
+    const { config, clock, logger, metrics, upstreamHealth, tracing } = this.#parts;
     const { olderSessions, openStreams, bindings } = this.sessions;
     const cookie = this.#cookie;
     const self = config.identity.machine;
@@ -206,6 +207,7 @@ export class RequestPath {
       heldBodies: new HeldBodies(this.#engine.shared.budget, clock),
       startGate: this.startGate,
       actionFor: this.#actionFor,
+      traceFor: createRoutingLog(logger),
       recorder: this.#recorder,
       discoverer: this.#discoverer,
       appResponses: new AppResponses(this.#discoverer, bindings, cookie),

@@ -103,7 +103,7 @@ export class ProxiedRequest
 
   /** Routes the request and carries out the decision. */
   #route(): void {
-    const routed = this.#parts.router.route(this);
+    const routed = this.#parts.router.route(this, this.#parts.traceFor?.(this));
     if (!(routed instanceof Promise)) this.#carryOut(routed);
     else
       routed

@@ -8,6 +8,7 @@ import type { AppAttemptParts } from './app-attempt.ts';
 import type { HeldBodies } from './held-bodies.ts';
 import type { PeerAttemptParts } from './peer-attempt.ts';
 import type { ReceivedRequestParts } from './received-request.ts';
+import type { TraceFor } from './request-log.ts';
 import type { RequestRecorder } from './request-record.ts';
 import type { StartGate } from './start-gate.ts';
 
@@ -23,6 +24,8 @@ export interface ProxyParts extends AppAttemptParts, PeerAttemptParts, ReceivedR
   readonly heldBodies: Pick<HeldBodies, 'begin'>;
   /** For requests that come before the app listens. */
   readonly startGate: Pick<StartGate, 'isOpen' | 'hold' | 'release'>;
+  /** Set where each step of routing is logged. */
+  readonly traceFor: TraceFor | undefined;
   readonly recorder: Pick<RequestRecorder, 'begin'>;
   /** The edge returned a request as undelivered, or a client pretends that it did. */
   readonly onReplayFailed: (reason: ReplayFailureReason | 'other') => void;

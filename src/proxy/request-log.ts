@@ -7,6 +7,7 @@ import { shorten } from '../observability/log-text.ts';
 import type { RequestHead } from '../protocols/heads.ts';
 import type { PathMask } from '../protocols/id-locations.ts';
 import type { DecisionKind, Why } from '../routing/decision.ts';
+import type { Tracer } from '../routing/trace.ts';
 import type { MachineId, SessionKey } from '../session.ts';
 
 /** Fields that are undefined are left out of the line. */
@@ -35,6 +36,7 @@ export interface RequestLine {
 
 /** The message of the line, which sets it off from other lines. */
 export const REQUEST_MESSAGE = 'request';
+const ROUTING_MESSAGE = 'routing step';
 const MAX_PATH_CHARACTERS = 256;
 const MAX_REQUEST_ID_CHARACTERS = 128;
 
@@ -61,6 +63,22 @@ export function createRequestLog(
       },
       REQUEST_MESSAGE,
     );
+}
+
+/** For a request of a client. */
+export type TraceFor = (request: { readonly requestId: string }) => Tracer;
+
+/** With LOG_LEVEL=debug, a line for each step of routing; undefined otherwise. */
+export function createRoutingLog(
+  logger: Pick<Logger, 'debug' | 'isLevelEnabled'>,
+): TraceFor | undefined {
+  if (!logger.isLevelEnabled('debug')) return undefined;
+  return (request) => ({
+    take: (step) => {
+      logger.debug({ requestId: loggedRequestId(request.requestId), ...step }, ROUTING_MESSAGE);
+    },
+    isDryRun: false,
+  });
 }
 
 /** The client may have written it. */

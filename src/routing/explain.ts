@@ -11,7 +11,7 @@ import type { MachineId } from '../session.ts';
 import { readEdgeFields, type ArrivedRequest } from './facts.ts';
 import type { Action } from './respond.ts';
 import type { Routed, Router } from './route.ts';
-import type { Step } from './trace.ts';
+import type { Step, Tracer } from './trace.ts';
 
 interface ExplainedRequest extends Omit<RequestHead, 'body'> {
   readonly from: 'edge' | 'peer';
@@ -48,9 +48,9 @@ export function createExplain(parts: ExplainParts): Explain {
   const { self, router, actionFor } = parts;
   return async (request) => {
     const steps: Step[] = [];
-    const trace = (step: Step): void => void steps.push(step);
+    const trace: Tracer = { take: (step) => void steps.push(step), isDryRun: true };
     const arrived = arrivedAs(request, parts);
-    trace({ step: 'request', is: arrived ? 'well-formed' : 'malformed' });
+    trace.take({ step: 'request', is: arrived ? 'well-formed' : 'malformed' });
     const routed = arrived
       ? await router.route(arrived, trace)
       : router.decideEarly('malformed-request', trace);

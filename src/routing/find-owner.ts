@@ -134,7 +134,7 @@ export class OwnerFinder {
     const { key, machine, origin } = binding;
     const isCopied = origin === 'copied';
     if (onOwnPast && machine !== self && !isCopied) {
-      if (!trace) onOwnPast(binding);
+      if (!trace?.isDryRun) onOwnPast(binding);
       return this.#ofBinding(lookup, { ...binding, machine: self });
     }
     // A copy does not record how its owner got the id. An id without a hint is not one to which we add hints.
@@ -182,7 +182,7 @@ export class OwnerFinder {
     if (response.kind === 'owner') return unbound(lookup, ofPeer(response));
     const isUnclear = response.kind === 'inconclusive';
     if (reported !== 'no' || (isUnclear && !isPlacer)) return this.#ofBinding(lookup, copy);
-    if (!trace) this.#parts.onDisowned(key, machine);
+    if (!trace?.isDryRun) this.#parts.onDisowned(key, machine);
     return unbound(lookup, isUnclear ? { ...response, mayBeOurs: false } : NONE);
   }
 

@@ -86,7 +86,7 @@ export class OwnerSources {
     const stored = this.#parts.store.lookup(key);
     if (!trace) return stored;
     return Promise.resolve(stored).then((found) => {
-      trace({ step: 'store', key, result: this.#shown(found) });
+      trace.take({ step: 'store', key, result: this.#shown(found) });
       return found;
     });
   }
@@ -95,7 +95,7 @@ export class OwnerSources {
   livenessOf(machine: MachineId, trace: Trace): LivenessState {
     if (machine === this.#parts.self) return 'running';
     const liveness = this.#parts.liveness.of(machine);
-    trace?.({ step: 'directory', machine, liveness });
+    trace?.take({ step: 'directory', machine, liveness });
     return liveness;
   }
 
@@ -107,8 +107,8 @@ export class OwnerSources {
       each[machine] = typeof theirs === 'string' ? theirs : 'mine';
       how.onResponse?.(machine, theirs);
     };
-    const result = await peers.ask(key, { ...how, onResponse, isDryRun: true });
-    trace({ step: 'peers', key, each, result });
+    const result = await peers.ask(key, { ...how, onResponse, isDryRun: trace.isDryRun });
+    trace.take({ step: 'peers', key, each, result });
     return result;
   }
 
@@ -139,7 +139,7 @@ export class OwnerSources {
   /** Whether the refresh found a new Machine; undefined if the directory can't be read. */
   async findNewMachines(trace: Trace, isHurried: boolean): Promise<boolean | undefined> {
     const foundNewcomer = await this.#parts.directory.findNewMachines(isHurried);
-    trace?.({ step: 'directory-refresh', foundNewcomer });
+    trace?.take({ step: 'directory-refresh', foundNewcomer });
     return foundNewcomer;
   }
 

@@ -24,7 +24,7 @@ import {
 import type { OwnerFinder } from './find-owner.ts';
 import type { FoundOwner } from './owner-lookup.ts';
 import type { Place } from './placement.ts';
-import { sessionStep, type Trace } from './trace.ts';
+import { sessionStep, type Trace, type Tracer } from './trace.ts';
 
 /** Where a request goes and why, and what routing found out about its session. */
 export interface Routed {
@@ -111,7 +111,7 @@ export class Router {
   }
 
   #routeIds(request: ArrivedRequest, ids: RequestIds, trace: Trace): Routed | Promise<Routed> {
-    trace?.(sessionStep(request.head, ids));
+    trace?.take(sessionStep(request.head, ids));
     if (ids.kind === 'conflict') return this.decideEarly('conflicting-ids', trace);
     if (ids.kind === 'found' && ids.others) return this.#routeBestOwned(request, ids, trace);
     return this.#routeWith(request, ids, trace);
@@ -182,7 +182,7 @@ export class Router {
   /** For a request whose session is not looked up. */
   decideEarly(why: keyof typeof EARLY_DECISIONS, trace?: Trace): Routed {
     const decision = EARLY_DECISIONS[why];
-    trace?.({ step: 'decision', row: undefined, decision });
+    trace?.take({ step: 'decision', row: undefined, decision });
     return { decision, ...UNROUTED };
   }
 
@@ -284,13 +284,13 @@ function tracedDecision(
   facts: RoutingFacts,
   owner: OwnerLookup,
   state: MachineState,
-  trace: NonNullable<Trace>,
+  trace: Tracer,
 ): Decision {
   let row: number | undefined;
   const decision = decide(facts, owner, state, (number) => (row = number));
-  trace({ step: 'owner', owner });
-  trace({ step: 'facts', facts });
-  trace({ step: 'state', state: { ...state } });
-  trace({ step: 'decision', row, decision });
+  trace.take({ step: 'owner', owner });
+  trace.take({ step: 'facts', facts });
+  trace.take({ step: 'state', state: { ...state } });
+  trace.take({ step: 'decision', row, decision });
   return decision;
 }

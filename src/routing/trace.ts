@@ -39,11 +39,15 @@ export type Step =
   | { readonly step: 'state'; readonly state: MachineState }
   | { readonly step: 'decision'; readonly row: number | undefined; readonly decision: Decision };
 
-/**
- * Receives each step when it is taken. A traced request is not carried out: its steps write nothing and
- * cache no responses of peers. Undefined for all requests of clients.
- */
-export type Trace = ((step: Step) => void) | undefined;
+/** Receives each step when it is taken. */
+export interface Tracer {
+  readonly take: (step: Step) => void;
+  /** The request is only explained: its steps write nothing and cache no responses of peers. */
+  readonly isDryRun: boolean;
+}
+
+/** Undefined for the requests of clients, unless each step is logged. */
+export type Trace = Tracer | undefined;
 
 export function sessionStep(head: RequestHead, ids: RequestIds): Step {
   if (ids.kind !== 'found') return { step: 'session', found: ids.kind };

@@ -15,7 +15,10 @@ export interface MemoryLog {
   messages(level: LogLevel): string[];
 }
 
-export function createMemoryLog(onRequest?: (fields: object) => void): MemoryLog {
+export function createMemoryLog(
+  onRequest?: (fields: object) => void,
+  least: 'info' | 'debug' = 'info',
+): MemoryLog {
   const lines: Line[] = [];
   const keep =
     (level: LogLevel) =>
@@ -27,10 +30,11 @@ export function createMemoryLog(onRequest?: (fields: object) => void): MemoryLog
       if (message === REQUEST_MESSAGE) onRequest?.(fields);
       else keep('info')(fields, message);
     },
+    debug: keep('debug'),
     warn: keep('warn'),
     error: keep('error'),
     fatal: keep('fatal'),
-    isLevelEnabled: () => true,
+    isLevelEnabled: (level) => least === 'debug' || (level !== 'debug' && level !== 'trace'),
   };
   return {
     logger,
