@@ -209,10 +209,10 @@ async function assertServes(t: TestContext, port: number): Promise<void> {
 
 describe('the early response to an upload', () => {
   for (const size of [SMALL, LARGE]) {
+    const uploads = FRAMINGS.map((framing) => uploadOf(framing, size));
     for (const app of APPS) {
       test(`of ${size} bytes reaches the client: of an app ${app.name}`, BOUNDED, async (t) => {
         const { ports } = await startTestSidecar(t, await app.serve(t));
-        const uploads = FRAMINGS.map((framing) => uploadOf(framing, size));
         await assertAlwaysEarly(t, ports.public, atOnce, uploads);
         await assertServes(t, ports.public);
       });
@@ -226,10 +226,10 @@ describe('the early response reaches a client', () => {
     ['that reads only after it has sent everything', readingLast, []],
     ['that waits for 100 Continue', expecting, ['Expect: 100-continue']],
   ] as const) {
+    const uploads = FRAMINGS.map((framing) => uploadOf(framing, LARGE, ...fields));
     for (const app of APPS) {
       test(`${how}: of an app ${app.name}`, BOUNDED, async (t) => {
         const { ports } = await startTestSidecar(t, await app.serve(t));
-        const uploads = FRAMINGS.map((framing) => uploadOf(framing, LARGE, ...fields));
         await assertAlwaysEarly(t, ports.public, send, uploads);
         await assertServes(t, ports.public);
       });
