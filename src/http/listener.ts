@@ -181,7 +181,7 @@ const REASONS: Readonly<Record<string, string>> = {
  * How many connections the kernel keeps until they are accepted, capped by net.core.somaxconn. With Node's 511, Linux
  * resets many of a burst that comes while the event loop is busy.
  */
-const BACKLOG = 4_096;
+export const BACKLOG = 4_096;
 
 function listenOn(server: Server, options: ListenOptions): Promise<number> {
   return new Promise((resolve, reject) => {

@@ -3,7 +3,13 @@
  * unread, and go to the listener together with the port.
  */
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
-import { listen, refuseConnection, SERVER_OPTIONS, type ListenAddress } from './listener.ts';
+import {
+  BACKLOG,
+  listen,
+  refuseConnection,
+  SERVER_OPTIONS,
+  type ListenAddress,
+} from './listener.ts';
 
 export interface ReservedPort {
   readonly port: number;
@@ -32,7 +38,8 @@ export async function reservePort(
     isHandedOver = true;
     await new Promise<void>((resolve, reject) => {
       listener.once('error', reject);
-      listener.listen(server, () => {
+      // Without a number, Node sets the queue of the kernel to its own default.
+      listener.listen(server, BACKLOG, () => {
         listener.off('error', reject);
         resolve();
       });
