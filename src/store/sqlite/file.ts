@@ -18,7 +18,8 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import Database from 'better-sqlite3';
-import { StaleFileError } from './errors.ts';
+import { StoreError } from '../store.ts';
+import { isLogicError, StaleFileError } from './errors.ts';
 import { APPLICATION_ID } from './schema.ts';
 
 /** Identifies a file while it is open: its inode is not reused before it is closed. */
@@ -76,7 +77,10 @@ export function openInPlace(
     return db;
   } catch (error) {
     db.close();
-    throw error;
+    if (!isLogicError(error)) throw error;
+    // These name no table: the header asks for another version of SQLite.
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new StoreError('damaged', `its header is damaged (${reason})`, { cause: error });
   }
 }
 

@@ -160,6 +160,10 @@ describe('a file that is found damaged as it is opened', () => {
     ['with a header of zeros', (place) => overwrite(place, 0, new Uint8Array(100))],
     ['with a broken first byte', (place) => overwrite(place, 0, Buffer.from('X'))],
     ['of which only the first bytes are left', (place) => truncate(place.path(), 50)],
+    [
+      'in a format that SQLite does not know',
+      (place) => overwrite(place, 44, Buffer.of(0, 0, 0, 9)),
+    ],
     ['cut within its first page', (place) => truncate(place.path(), 3_000)],
     ['cut in half', (place) => truncate(place.path(), 20_000)],
     ['without a table', (place) => execute(place, 'DROP TABLE machines')],
