@@ -67,7 +67,7 @@ export const RECORDED = {
   announcementDropped: counter('fly_affinity_announcements_dropped_total', 'Announcements to peers dropped because a queue was full.'),
   bindingImported: counter('fly_affinity_bindings_read_total', 'Bindings imported from peers at the start.'),
   claimConflict: counter('fly_affinity_claim_conflicts_total', 'Sessions that two Machines had claimed, and one released.'),
-  suspendEnded: counter('fly_affinity_suspends_total', 'Attempts of this Machine to suspend itself, by outcome; aborted: it was used again, or a peer could not be told.', label('outcome', SUSPEND_OUTCOMES)),
+  suspendEnded: counter('fly_affinity_suspends_total', 'Attempts of this Machine to suspend itself, by outcome; aborted: it was used again, or a peer did not respond.', label('outcome', SUSPEND_OUTCOMES)),
   sessionReleased: counter('fly_affinity_sessions_released_total', 'Sessions that no longer belong to this Machine, by reason.', label('why', RELEASE_REASONS)),
   storeOperation: counter('fly_affinity_store_operations_total', 'Operations of the session store, by outcome.', OPERATION, label('outcome', ['ok', 'error'])),
   storeOperationTime: histogram('fly_affinity_store_operation_seconds', 'Duration of store operations, including waiting.', STORE_BUCKETS_MS, OPERATION),

@@ -250,7 +250,7 @@ describe('a collector that', () => {
     assert.deepEqual(opened.log.lines, []);
   });
 
-  test('is told who sends the spans, unless a setting says otherwise', async (t) => {
+  test('gets the User-Agent of the sidecar, unless a setting has another', async (t) => {
     const collector = await startCollector(t);
     for (const headers of [{}, { 'user-agent': 'shop' }]) {
       const opened = open(collector.url, { headers });
